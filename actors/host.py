@@ -1,0 +1,230 @@
+"""Hosts: the tasks that actors run in.
+
+Why: an idle actor should cost an object and not a task. An actor with mail is put in line, and one host, the
+dispatcher, serves the line: many actors a turn, no switch of tasks between them. If a handler suspends, another host
+takes over the line, so no actor waits for another's await. An actor that needs a task of its own (a function actor,
+one with `started` or `stopped`, one that has set a context variable) gets one for life.
+
+Laws kept here:
+- Law 7: every host is a task of the one group of its tree, and ends with it.
+- Fairness: after `BATCH` messages or `TURN` seconds a host lets the event loop turn.
+- Cancellation from outside does not reach actors: their supervisors stop them, in order.
+- Context variables never leak from one actor to another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from typing import Any, Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+try:  # anyio asks it, where it is installed; and it knows tasks, but not the loop's callbacks, where hosts are made
+    import sniffio
+except ImportError:
+    sniffio = None  # type: ignore[assignment]
+
+from .events import Listener
+from .mailbox import BATCH
+
+TURN = 0.002
+"""Seconds that a host may work before it lets the event loop turn."""
+
+SPARE = 64
+"""Idle hosts that are kept for later."""
+
+
+class Life(Protocol):
+    """What runs on a host."""
+
+    path: str
+    ended: bool
+
+    async def run(self, host: Host) -> bool:
+        """Work until there is no more to do, False, or until the host's turn is over, True."""
+        ...
+
+    async def live(self, host: Host) -> None:
+        """Work in a task of its own until it ends."""
+        ...
+
+
+class Hosts:
+    """The hosts of one tree, and the line of those that wait for one.
+
+    Args:
+        group: owns every host.
+        listener: hears kernel events; None costs nothing.
+    """
+
+    def __init__(self, group: TaskGroup, listener: Listener | None) -> None:
+        self.listener = listener
+        self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()
+        if sniffio is not None:
+            self.context.run(sniffio.current_async_library_cvar.set, "asyncio")
+        self.line: deque[Life] = deque()
+        self.dispatcher: Host | None = None
+        self.idle: list[Host] = []
+        self.closed = False
+        self._group = group
+        self._look: asyncio.Handle | None = None
+
+    def enter(self, life: Life) -> None:
+        """Put in line what has work to do."""
+        self.line.append(life)
+        if self.dispatcher is None:
+            self._appoint()
+
+    def house(self, life: Life) -> Host:
+        """Give it a task of its own."""
+        return self._spawn(life)
+
+    def look_after(self) -> None:
+        """The dispatcher is about to await a handler: see in the next turn whether it hangs there."""
+        if self._look is None:
+            self._look = self.loop.call_soon(self._relieve)
+
+    def dismiss(self, host: Host) -> None:
+        """The host serves the line no more; another one does if there is a need."""
+        if self.dispatcher is host:
+            self.dispatcher = None
+            if self.line and not self.closed:
+                self._appoint()
+
+    def mend(self) -> None:
+        """Replace a dispatcher whose task was canceled before it began: the loop does so when it is torn down."""
+        if self.dispatcher is not None and self.dispatcher.task is None:
+            self.dismiss(self.dispatcher)
+
+    def close(self) -> None:
+        """End the idle hosts; the others end when they become idle."""
+        self.closed = True
+        for host in self.idle:
+            host.unpark()
+
+    def _relieve(self) -> None:
+        self._look = None
+        if self.dispatcher is not None and self.dispatcher.handling:
+            self.dismiss(self.dispatcher)
+
+    def _appoint(self) -> None:
+        if self.idle:
+            self.dispatcher = self.idle.pop()
+            self.dispatcher.unpark()
+        else:
+            self.dispatcher = self._spawn(None)
+
+    def _spawn(self, life: Life | None) -> Host:
+        host = Host(self)
+        name = life.path if life is not None else "greenroom host"
+        self.context.run(self._spawn_task, host, life, name)
+        return host
+
+    def _spawn_task(self, host: Host, life: Life | None, name: str) -> None:
+        self._group.start_soon(host.main, life, name=name)
+
+
+class Host:
+    """One task: either the home of one life, or serving whoever is in line.
+
+    Attributes:
+        canceled: whether `cancel` was called.
+        handling: True while a handler is awaited.
+        left: messages left in this turn.
+    """
+
+    __slots__ = ("_hosts", "_place", "_until", "handling", "left", "scope", "task")
+
+    def __init__(self, hosts: Hosts) -> None:
+        self.canceled = False
+        self.task: asyncio.Task[Any] | None = None
+        self.handling = False
+        self.left = BATCH
+        self._until = 0.0
+        self._hosts = hosts
+        self._place: asyncio.Future[None] | None = None
+        self._scope: anyio.CancelScope | None = None  # made by the task: a loop callback may not make one
+
+    def cancel(self) -> None:
+        """Cancel what runs on it, or will."""
+        self.canceled = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def main(self, life: Life | None) -> None:
+        """Run the task."""
+        self.task = asyncio.current_task()
+        with anyio.CancelScope(shield=True) as self._scope:
+            if self.canceled:
+                self._scope.cancel()
+            if life is not None:
+                await life.live(self)
+                return
+            try:
+                await self._serve()
+            finally:
+                if self in self._hosts.idle:
+                    self._hosts.idle.remove(self)
+                self._hosts.loop.call_soon(self._hosts.dismiss, self)  # not now: the loop may be torn down
+
+    def begin(self) -> None:
+        """Begin a turn."""
+        self.left = BATCH
+        self._until = 0.0
+
+    def over(self) -> bool:
+        """Tell whether the turn is over by the clock, which starts when this is first asked in a turn."""
+        now = self._hosts.loop.time()
+        if self._until == 0.0:
+            self._until = now + TURN
+        return now >= self._until
+
+    def await_handler(self) -> None:
+        """A handler is about to be awaited: if it suspends, somebody else has to serve the line."""
+        self.handling = True
+        if self._hosts.dispatcher is self:
+            self._hosts.look_after()
+
+    async def park(self) -> None:
+        """Wait for `unpark`."""
+        self._place = self._hosts.loop.create_future()
+        await self._place
+        self.begin()
+
+    def unpark(self) -> None:
+        """End the wait."""
+        if self._place is not None and not self._place.done():
+            self._place.set_result(None)
+
+    async def yield_turn(self) -> None:
+        """Let everybody else have a turn."""
+        await asyncio.sleep(0)
+        self.begin()
+
+    async def _serve(self) -> None:
+        hosts = self._hosts
+        line = hosts.line
+        while not hosts.closed:
+            if hosts.dispatcher is not self or not line:
+                hosts.dismiss(self)
+                if len(hosts.idle) >= SPARE:
+                    return
+                hosts.idle.append(self)
+                await self.park()
+                continue
+            if self.left <= 0 or (not self.left & 7 and self.over()):
+                await self.yield_turn()
+            self.left -= 1
+            life = line.popleft()
+            more = await life.run(self)
+            if contextvars.copy_context() != hosts.context:
+                hosts.dismiss(self)
+                if not life.ended:
+                    await life.live(self)
+                return
+            if more:
+                line.append(life)

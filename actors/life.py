@@ -1,0 +1,328 @@
+"""One life of an actor: from its start to its exit, message by message.
+
+Why: an actor's place and mailbox last; its lives come and go. A life ends exactly once and reports how.
+
+Laws kept here:
+- One message at a time, in order; the control lane first; after the stop signal nothing more is handled.
+- A crash loses the message in hand (a dead letter, and ActorDied for its asker) and no other.
+- CancelledError is never a crash: it means killed, or that the asker of the message in hand was canceled. One that
+  nobody sent is reported as StrayCancellation.
+- KeyboardInterrupt and SystemExit pass through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from .actor import Actor, Context
+from .errors import StrayCancellation
+from .host import Host, Hosts
+from .mailbox import Mailbox
+from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Stop
+
+
+class Place(Protocol):
+    """Where lives begin and end: a child's place under its supervisor."""
+
+    def ready(self) -> None:
+        """The life has started."""
+        ...
+
+    def exited(self, reason: ExitReason) -> None:
+        """The life is over."""
+        ...
+
+
+class FunctionLife:
+    """One call of a function actor, in a task of its own."""
+
+    __slots__ = ("_function", "_host", "_mailbox", "_place", "_stopping", "ended", "path")
+
+    def __init__(
+        self, function: Callable[[Mailbox[Any]], Awaitable[None]], mailbox: Mailbox[Any], place: Place, hosts: Hosts
+    ) -> None:
+        self.path = mailbox.path
+        self.ended = False
+        self._function = function
+        self._mailbox = mailbox
+        self._place = place
+        self._stopping = False
+        mailbox.reader = self
+        place.ready()
+        self._host = hosts.house(self)
+
+    async def run(self, host: Host) -> bool:
+        """Live to the end: a function is never in line."""
+        await self.live(host)
+        return False
+
+    async def live(self, host: Host) -> None:
+        """Call the function and report how it ended."""
+        if self.ended:
+            return
+        try:
+            await self._function(self._mailbox)
+            reason = SHUTDOWN if self._stopping else NORMAL
+        except BaseException as error:
+            reason = self._reason(error, host)
+            self._exit(reason)
+            if not isinstance(error, Exception) and reason is KILLED:
+                raise
+        else:
+            self._exit(reason)
+
+    def shut_down(self) -> None:
+        """Ask it to end: its next wait for mail raises Stop."""
+        self._stopping = True
+        self._mailbox.signal(SHUTDOWN)
+
+    def kill(self) -> None:
+        """Cancel it."""
+        if self._host.task is None:
+            self._exit(KILLED)
+        self._host.cancel()
+
+    def interrupt(self, ask: Ask) -> None:
+        """Let it go on: only the function knows what it is doing, and its answer goes nowhere."""
+
+    def _reason(self, error: BaseException, host: Host) -> ExitReason:
+        if isinstance(error, Stop):
+            return SHUTDOWN
+        if isinstance(error, BaseExceptionGroup):
+            stops, rest = error.split(Stop)
+            if rest is None:
+                return SHUTDOWN
+            error = rest if stops is not None else error
+        return _reason(error, host, self.path)
+
+    def _exit(self, reason: ExitReason) -> None:
+        if not self.ended:
+            self.ended = True
+            self._mailbox.leave(reason)
+            self._place.exited(reason)
+
+
+class ActorLife:
+    """One instance of a class actor.
+
+    It has a task only while it has mail, unless it overrides `started` or `stopped`: then it has one for life, so that
+    what `started` enters (a task group, a cancel scope, a client) is left in the same task by `stopped`.
+    """
+
+    __slots__ = (
+        "_actor",
+        "_asked",
+        "_context",
+        "_hooked",
+        "_host",
+        "_hosts",
+        "_housed",
+        "_mailbox",
+        "_place",
+        "ended",
+        "path",
+    )
+
+    def __init__(self, actor: Actor[Any], mailbox: Mailbox[Any], place: Place, hosts: Hosts) -> None:
+        self.path = mailbox.path
+        self.ended = False
+        self._actor = actor
+        self._mailbox = mailbox
+        self._place = place
+        self._hosts = hosts
+        self._host: Host | None = None
+        self._housed = False
+        self._asked: Ask | None = None
+        self._context: Context[Any] = Context(mailbox)
+        actor.context = self._context
+        mailbox.reader = self
+        kind = type(actor)
+        self._hooked = kind.started is not Actor.started or kind.stopped is not Actor.stopped
+        if self._hooked:
+            self._housed = True
+            self._host = hosts.house(self)
+        else:
+            place.ready()
+            mailbox.sleeper = self
+            if mailbox.queue or mailbox.control:
+                mailbox.rouse()
+
+    def wake(self) -> None:
+        """Mail has come."""
+        if self._housed:
+            assert self._host is not None
+            self._host.unpark()
+        else:
+            self._hosts.enter(self)
+
+    def shut_down(self) -> None:
+        """End it after the message in hand."""
+        if self._host is None and not self._hooked and self._mailbox.sleeper is self:
+            self._exit(SHUTDOWN)
+        else:
+            self._mailbox.signal(SHUTDOWN)
+
+    def kill(self) -> None:
+        """Cancel it; `stopped` does not run."""
+        if self._host is None or self._host.task is None:
+            self._exit(KILLED)
+        if self._host is not None:
+            self._host.cancel()
+
+    def interrupt(self, ask: Ask) -> None:
+        """Cancel the handling of this question, if it is under way."""
+        if self._asked is ask and self._host is not None and self._host.task is not None:
+            ask.abandoned = True
+            self._host.task.cancel()
+
+    async def live(self, host: Host) -> None:
+        """Live in a task of its own: start, handle mail, end."""
+        if self.ended:
+            return
+        self._host = host
+        self._housed = True
+        try:
+            if self._hooked and not await self._start(host):
+                return
+            while not self.ended:
+                if await self.run(host):
+                    await host.yield_turn()
+                elif self._mailbox.sleeper is self:
+                    await host.park()
+        except BaseException:
+            self._exit(KILLED)
+            raise
+
+    async def _start(self, host: Host) -> bool:
+        try:
+            await self._actor.started()
+        except BaseException as error:
+            reason = _reason(error, host, self.path)
+            if reason is KILLED:
+                raise
+            self._exit(reason)
+            return False
+        self._place.ready()
+        return True
+
+    async def run(self, host: Host) -> bool:
+        """Handle mail until there is none, the turn is over, or the actor ends."""
+        if self.ended:
+            return False
+        self._host = host
+        mailbox = self._mailbox
+        queue = mailbox.queue
+        receive = self._actor.receive
+        left = host.left
+        item: Any = None
+        try:
+            while True:
+                if mailbox.control:
+                    item = mailbox.control.popleft()
+                    if type(item) is ExitReason:
+                        reason, item = item, None
+                        break
+                elif queue:
+                    item = queue.popleft()
+                    if mailbox.senders:
+                        mailbox.admit()
+                else:
+                    host.left = left
+                    mailbox.sleeper = self
+                    self._rest()
+                    return False
+                if type(item) is Ask:
+                    if item.reply.done():
+                        mailbox.drop(item, "its asker stopped waiting")
+                    else:
+                        result = receive(item.message)
+                        if result is not None and hasattr(result, "__await__"):
+                            await self._answer(item, result, host)
+                        else:
+                            item.reply.set_result(result)
+                else:
+                    result = receive(item)
+                    if result is not None and hasattr(result, "__await__"):
+                        host.await_handler()
+                        await result
+                        host.handling = False
+                item = None
+                left -= 1
+                if left <= 0 or (not left & 7 and host.over()):
+                    host.left = 0
+                    self._rest()
+                    return True
+        except BaseException as error:
+            host.handling = False
+            reason = _reason(error, host, self.path)
+            if item is not None:
+                mailbox.drop(item, reason)
+            if reason is KILLED:
+                self._exit(KILLED)
+                raise
+        host.left = left
+        await self._finish(reason, host)
+        return False
+
+    def _rest(self) -> None:
+        if not self._housed:
+            self._host = None
+
+    async def _answer(self, ask: Ask, handling: Awaitable[Any], host: Host) -> None:
+        """Answer with what an async handler returns; its asker may cancel it meanwhile."""
+        self._asked = ask
+        host.await_handler()
+        try:
+            result = await handling
+        except asyncio.CancelledError:
+            if not ask.abandoned or _still_canceled(host):
+                raise
+            self._mailbox.drop(ask, "its asker was canceled")
+        else:
+            if ask.abandoned:
+                _still_canceled(host)
+            elif not ask.reply.done():
+                ask.reply.set_result(result)
+        finally:
+            self._asked = None
+            host.handling = False
+
+    async def _finish(self, reason: ExitReason, host: Host) -> None:
+        if self._hooked:
+            try:
+                await self._actor.stopped(reason)
+            except BaseException as error:
+                end = _reason(error, host, self.path)
+                self._exit(reason if reason.abnormal else end)
+                if end is KILLED:
+                    raise
+                return
+        self._exit(reason)
+
+    def _exit(self, reason: ExitReason) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        for timer in tuple(self._context.timers or ()):
+            timer.cancel()
+        self._mailbox.leave(reason)
+        self._place.exited(reason)
+
+
+def _reason(error: BaseException, host: Host, path: str) -> ExitReason:
+    """Why a life ended that raised this. Identical to KILLED when the error has to be raised on."""
+    if isinstance(error, asyncio.CancelledError) and not host.canceled:
+        assert host.task is not None
+        if host.task.cancelling() == 0:
+            stray = StrayCancellation(path)
+            stray.__cause__ = error
+            return ExitReason(Exit.CRASHED, stray)
+    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception) else KILLED
+
+
+def _still_canceled(host: Host) -> bool:
+    """Take back the cancellation of a handling; True if the host itself is canceled too."""
+    assert host.task is not None
+    return host.task.uncancel() > 0 or host.canceled

@@ -1,0 +1,386 @@
+"""The mailbox: messages that wait for one actor, in order.
+
+Why: it belongs to an actor's place under its supervisor and not to one life of the actor, so what is queued when
+the actor crashes is handled by its next life.
+
+Laws kept here:
+- Law 11: capacity is bounded, and the overflow policy says what happens at the bound.
+- Order: messages of one sender arrive in the order in which they were sent; waiting senders are served first come,
+  first served. While senders wait the queue is full, so nobody overtakes them.
+- The control lane (stop, down) is ahead of all messages.
+- No wake-up is lost: whoever puts something in takes the `sleeper` and wakes it, once per batch.
+- A canceled `get` takes nothing; a canceled `send` has put its message in whole or not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+from .errors import ActorDied, MailboxFull
+from .events import DeadLetter, Listener
+from .messages import Ask, Down, Ending, ExitReason, Request, Stop
+from .overflow import MailboxSpec, MailboxStatistics, Overflow
+
+if TYPE_CHECKING:
+    from .ref import Ref
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+BATCH = 128
+"""Messages that one actor may take before everybody else had a turn."""
+
+
+class Sleeper(Protocol):
+    """Whoever handles a mailbox's messages, while it has none to handle."""
+
+    def wake(self) -> None:
+        """Something has come."""
+        ...
+
+
+class Reader(Protocol):
+    """One life of the actor that reads a mailbox."""
+
+    def interrupt(self, ask: Ask) -> None:
+        """Stop handling this question: nobody waits for the answer any more."""
+        ...
+
+
+class Mailbox(Generic[M]):
+    """The messages of one actor. A function actor reads its own; everybody else writes through a `Ref`."""
+
+    __slots__ = (
+        "_asked",
+        "_budget",
+        "_getter",
+        "_listener",
+        "_taken",
+        "control",
+        "dropped",
+        "ending",
+        "path",
+        "queue",
+        "reader",
+        "ref",
+        "room",
+        "senders",
+        "sleeper",
+        "spec",
+        "watched",
+        "watchers",
+    )
+
+    def __init__(self, path: str, spec: MailboxSpec, listener: Listener | None = None) -> None:
+        self.path = path
+        self.ref: Ref[M]
+        self.spec = spec
+        self.queue: deque[Any] = deque()
+        self.room = spec.capacity or sys.maxsize
+        self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
+        self.control: deque[ExitReason | Down] | None = None
+        self.sleeper: Sleeper | None = None
+        self.reader: Reader | None = None
+        self.ending = Ending()
+        self.watchers: dict[Mailbox[Any], None] | None = None
+        self.watched: dict[Mailbox[Any], None] | None = None
+        self.dropped = 0
+        self._listener = listener
+        self._getter: asyncio.Future[None] | None = None
+        self._asked: dict[int, deque[Ask]] | None = None
+        self._taken: list[Any] = []
+        self._budget = BATCH
+
+    # What a function actor uses
+
+    def __len__(self) -> int:
+        """Messages that wait."""
+        return len(self.queue)
+
+    async def get(self) -> M:
+        """Wait for the next message and take it.
+
+        Raises:
+            Stop: the actor is to end; messages that still wait become dead letters.
+        """
+        await self._mail()
+        return self._take()
+
+    async def get_batch(self, limit: int = BATCH) -> list[M]:
+        """Wait for a message and take it together with all that wait behind it, `limit` at most.
+
+        Raises:
+            Stop: the actor is to end; messages that still wait become dead letters.
+        """
+        await self._mail()
+        batch = [self._next()]
+        while self.queue and len(batch) < limit:
+            item = self._next()
+            if not _expired(item):
+                batch.append(item)
+        self._budget -= len(batch) - 1
+        self._taken = batch
+        return [self._open(item) for item in batch]
+
+    def get_nowait(self) -> M | None:
+        """Take the next message, or None when there is none.
+
+        Raises:
+            Stop: the actor is to end.
+        """
+        self._taken = []
+        self._heed()
+        return self._take() if self.control or self.queue else None
+
+    def reply(self, request: Request[R], value: R) -> None:
+        """Answer a question taken from this mailbox; without effect when it was told, or its asker has gone.
+
+        Args:
+            request: the message, the same object that the mailbox gave.
+            value: the answer.
+        """
+        waiting = self._asked.get(id(request)) if self._asked else None
+        if waiting:
+            ask = waiting[0]
+            self._forget(ask)
+            if not ask.reply.done():
+                ask.reply.set_result(value)
+
+    def monitor(self, ref: Ref[Any]) -> None:
+        """Receive a `Down` ahead of all messages once that actor has ended for good, or at once if it has."""
+        ref.mailbox.watch(self)
+
+    def statistics(self) -> MailboxStatistics:
+        """Return a snapshot."""
+        waiting = sum(not _given_up(item, place) for item, place in self.senders or ())
+        return MailboxStatistics(
+            depth=len(self.queue), senders=waiting, capacity=self.spec.capacity, dropped=self.dropped
+        )
+
+    async def _mail(self) -> None:
+        self._taken = []
+        while True:
+            self._heed()
+            if self.control or self.queue:
+                if self._budget > 0:
+                    self._budget -= 1
+                    return
+                self._budget = BATCH
+                await asyncio.sleep(0)
+                continue
+            if self._getter is not None:
+                raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")
+            self._getter = asyncio.get_running_loop().create_future()
+            self.sleeper = self
+            try:
+                await self._getter
+            finally:
+                self._getter = None
+                self.sleeper = None
+            self._budget = BATCH
+
+    def _heed(self) -> None:
+        if self.control and type(self.control[0]) is ExitReason:
+            raise Stop
+        while self.queue and _expired(self.queue[0]):
+            self.drop(self._next(), "its asker stopped waiting")
+
+    def _next(self) -> Any:
+        if self.control:
+            return self.control.popleft()
+        item = self.queue.popleft()
+        if self.senders:
+            self.admit()
+        return item
+
+    def _take(self) -> M:
+        item = self._next()
+        self._taken = [item]
+        return self._open(item)
+
+    def _open(self, item: Any) -> M:
+        if type(item) is not Ask:
+            return cast(M, item)
+        if self._asked is None:
+            self._asked = {}
+        self._asked.setdefault(id(item.message), deque()).append(item)
+        return cast(M, item.message)
+
+    def wake(self) -> None:
+        """Resume the function actor that waits in `get`."""
+        if self._getter is not None and not self._getter.done():
+            self._getter.set_result(None)
+
+    # What the kernel uses
+
+    def put(self, item: Any) -> bool:
+        """Put a message or an Ask in, if the policy allows it; False: full, and the sender may wait.
+
+        Raises:
+            MailboxFull: by policy.
+        """
+        if self.ending.reason is not None:
+            self.drop(item, self.ending.reason)
+            return True
+        if len(self.queue) >= self.room:
+            overflow = self.spec.overflow
+            if overflow is Overflow.BLOCK:
+                return False
+            if overflow is Overflow.FAIL:
+                raise MailboxFull(self.path, self.room)
+            if overflow is Overflow.DROP_NEWEST:
+                self.drop(item, "the mailbox is full")
+                return True
+            self.drop(self.queue.popleft(), "the mailbox is full")
+        self.queue.append(item)
+        self.rouse()
+        return True
+
+    async def put_in_turn(self, item: Any) -> None:
+        """Put in like `put`, waiting for room behind those who already wait."""
+        if not self.put(item):
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.stand_in_line(item, place)
+            await place
+
+    def stand_in_line(self, item: Any, place: asyncio.Future[None] | None) -> None:
+        """Put in as soon as there is room, and then resolve the place; an Ask needs none, its asker waits for more."""
+        if self.senders is None:
+            self.senders = deque()
+        self.senders.append((item, place))
+
+    def admit(self) -> None:
+        """Fill the room that was made with the messages of those who wait longest."""
+        senders = self.senders
+        while senders and len(self.queue) < self.room:
+            item, place = senders.popleft()
+            if not _given_up(item, place):
+                self.queue.append(item)
+                if place is not None:
+                    place.set_result(None)
+
+    def signal(self, signal: ExitReason | Down) -> None:
+        """Put something in the control lane: an exit reason means stop, and comes first."""
+        if self.control is None:
+            self.control = deque()
+        if type(signal) is ExitReason:
+            self.control.appendleft(signal)
+        else:
+            self.control.append(signal)
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Wake the reader if it sleeps."""
+        sleeper = self.sleeper
+        if sleeper is not None:
+            self.sleeper = None
+            sleeper.wake()
+
+    def watch(self, watcher: Mailbox[Any]) -> None:
+        """Tell the watcher, once, when this actor has ended for good."""
+        if self.ending.reason is not None:
+            watcher.signal(Down(self.ref, self.ending.reason))
+            return
+        self.watchers = self.watchers or {}
+        watcher.watched = watcher.watched or {}
+        self.watchers[watcher] = watcher.watched[self] = None
+
+    def unwatch(self, watcher: Mailbox[Any]) -> None:
+        """Tell the watcher no more."""
+        for ours, other in ((self.watchers, watcher), (watcher.watched, self)):
+            if ours:
+                ours.pop(other, None)
+
+    def abandon(self, ask: Ask) -> None:
+        """The asker has left without an answer: if it was canceled, so is a handling under way.
+
+        A question that still waits is skipped when its turn comes.
+        """
+        self._forget(ask)
+        reply = ask.reply
+        if not reply.done():
+            reply.cancel()
+        if not reply.cancelled():
+            reply.exception()  # the asker that would have seen it is canceled: nobody else has to
+        elif self.reader is not None:
+            self.reader.interrupt(ask)
+
+    def _forget(self, ask: Ask) -> None:
+        waiting = self._asked.get(id(ask.message)) if self._asked else None
+        if self._asked and waiting is not None:
+            if ask in waiting:
+                waiting.remove(ask)
+            if not waiting:
+                del self._asked[id(ask.message)]
+
+    def drop(self, item: Any, reason: ExitReason | str) -> None:
+        """Make a message a dead letter and tell its asker."""
+        message = item
+        if type(item) is Ask:
+            message = item.message
+            if not item.reply.done():
+                item.reply.set_exception(
+                    MailboxFull(self.path, self.room) if isinstance(reason, str) else ActorDied(self.path, reason)
+                )
+        self.dropped += 1
+        if self._listener is not None:
+            self._listener(DeadLetter(self.path, message, reason))
+
+    def leave(self, reason: ExitReason) -> None:
+        """One life of the actor is over: what it was handling is lost, what is queued stays."""
+        self.reader = self.sleeper = self.control = None
+        lost = self._taken if reason.abnormal else ()
+        self._taken = []
+        if self._asked is not None:
+            unanswered, self._asked = [ask for asks in self._asked.values() for ask in asks], None
+            for ask in unanswered:
+                self.drop(ask, reason)
+            lost = [item for item in lost if type(item) is not Ask]
+        self._drop_all(lost, reason)
+        if self.watched is not None:
+            watched, self.watched = self.watched, None
+            for other in watched:
+                other.unwatch(self)
+
+    def close(self, reason: ExitReason) -> None:
+        """The actor will not be started again: what waits, and what comes, are dead letters."""
+        if self.ending.reason is not None:
+            return
+        self.room = -1
+        self.ending.set(reason)
+        items = list(self.queue)
+        self.queue.clear()
+        self._drop_all(items, reason)
+        senders, self.senders = self.senders, None
+        for item, place in senders or ():
+            if not _given_up(item, place):
+                self.drop(item, reason)
+                if place is not None:
+                    place.set_result(None)
+        watchers, self.watchers = self.watchers, None
+        for watcher in watchers or ():
+            if watcher.watched:
+                watcher.watched.pop(self, None)
+            watcher.signal(Down(self.ref, reason))
+
+    def reopen(self, spec: MailboxSpec) -> None:
+        """The actor is started again after it had ended for good: its address is good again."""
+        self.spec = spec
+        self.room = spec.capacity or sys.maxsize
+        self.ending = Ending()
+
+    def _drop_all(self, items: Iterable[Any], reason: ExitReason) -> None:
+        for item in items:
+            self.drop(item, reason)
+
+
+def _expired(item: Any) -> bool:
+    return type(item) is Ask and item.reply.done()
+
+
+def _given_up(item: Any, place: asyncio.Future[None] | None) -> bool:
+    return place.done() if place is not None else _expired(item)

@@ -1,0 +1,112 @@
+"""What travels between actors besides the user's own messages: requests, exit reasons, notices, the stop signal."""
+
+from __future__ import annotations
+
+import enum
+from asyncio import Future, get_running_loop
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from .ref import Ref
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Request(Generic[R_co]):
+    """Mix-in for messages that ask for a reply of type R: `class Get(Request[int])` makes `ref.ask(Get())` an int."""
+
+    __slots__ = ()
+
+
+class Exit(enum.Enum):
+    """How an actor ended."""
+
+    NORMAL = "ended normally"
+    SHUTDOWN = "was shut down"
+    KILLED = "was killed"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Why an actor or a supervisor ended.
+
+    Attributes:
+        exit: how it ended.
+        error: what it crashed with; only for crashes.
+    """
+
+    exit: Exit
+    error: BaseException | None = None
+
+    @property
+    def abnormal(self) -> bool:
+        """True for kills and crashes, after which a transient child is restarted."""
+        return self.exit is Exit.CRASHED or self.exit is Exit.KILLED
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return self.exit.value
+        return f"{self.exit.value}: {type(self.error).__name__}: {self.error}"
+
+
+NORMAL = ExitReason(Exit.NORMAL)
+SHUTDOWN = ExitReason(Exit.SHUTDOWN)
+KILLED = ExitReason(Exit.KILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Notice to a monitoring actor: the actor behind `ref` has ended and will not be restarted."""
+
+    ref: Ref[Any]
+    reason: ExitReason
+
+
+class Stop(BaseException):
+    """Ends a function actor: raised by its mailbox once the supervisor wants it to stop.
+
+    It is control flow, not an error: let it pass, and release resources in `finally`.
+    """
+
+
+class Ask:
+    """The envelope of a message whose sender waits for an answer."""
+
+    __slots__ = ("abandoned", "message", "reply")
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
+        self.reply: Future[Any] = get_running_loop().create_future()
+        self.abandoned = False
+
+
+class Ending:
+    """Fires once, with an exit reason, for everybody who waits or will wait."""
+
+    __slots__ = ("_waiters", "reason")
+
+    def __init__(self) -> None:
+        self.reason: ExitReason | None = None
+        self._waiters: list[Future[None]] | None = None
+
+    async def wait(self) -> ExitReason:
+        """Return the reason, at once when it is already known."""
+        if self.reason is None:
+            waiter: Future[None] = get_running_loop().create_future()
+            waiters = self._waiters = self._waiters or []
+            waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                waiters.remove(waiter)
+        assert self.reason is not None
+        return self.reason
+
+    def set(self, reason: ExitReason) -> None:
+        """Fire."""
+        self.reason = reason
+        for waiter in self._waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)

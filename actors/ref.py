@@ -1,0 +1,132 @@
+"""The ref: a typed address of an actor. All that anybody outside an actor holds of it.
+
+Why: it names an actor's place under its supervisor, so it stays good when the actor is restarted.
+
+Laws kept here:
+- `tell` never waits; a dead actor's messages become dead letters, without an error.
+- An `ask` always ends: with the answer, with the actor's end, with its timeout, or with its asker's cancellation,
+  which reaches the actor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic, TypeVar, overload
+
+from .errors import AskTimeout, MailboxFull
+from .mailbox import Mailbox
+from .messages import Ask, ExitReason, Request
+
+M_contra = TypeVar("M_contra", contravariant=True)
+R = TypeVar("R")
+
+
+class Ref(Generic[M_contra]):
+    """The address of an actor that takes messages of type M; where it is wanted for fewer of them, it will do."""
+
+    __slots__ = ("mailbox",)
+
+    def __init__(self, mailbox: Mailbox[Any]) -> None:
+        self.mailbox = mailbox
+        mailbox.ref = self
+
+    @property
+    def path(self) -> str:
+        """Where the actor is in the tree, like `worker/components/analyse/3`."""
+        return self.mailbox.path
+
+    @property
+    def alive(self) -> bool:
+        """False once the actor has ended and will not be restarted."""
+        return self.mailbox.ending.reason is None
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.path}>"
+
+    def tell(self, message: M_contra) -> None:
+        """Put a message in the actor's mailbox and go on.
+
+        Raises:
+            MailboxFull: the mailbox is full and its overflow policy is BLOCK or FAIL.
+        """
+        mailbox = self.mailbox
+        queue = mailbox.queue
+        if len(queue) < mailbox.room:
+            queue.append(message)
+            sleeper = mailbox.sleeper
+            if sleeper is not None:
+                mailbox.sleeper = None
+                sleeper.wake()
+        elif not mailbox.put(message):
+            raise MailboxFull(mailbox.path, mailbox.room)
+
+    async def send(self, message: M_contra) -> None:
+        """Put a message in the actor's mailbox, waiting for room if it is full; senders are served in order.
+
+        When canceled while it waits, the message has been put in whole or not at all.
+
+        Raises:
+            MailboxFull: the mailbox is full and its overflow policy is FAIL.
+        """
+        mailbox = self.mailbox
+        queue = mailbox.queue
+        if len(queue) < mailbox.room:
+            queue.append(message)
+            sleeper = mailbox.sleeper
+            if sleeper is not None:
+                mailbox.sleeper = None
+                sleeper.wake()
+        else:
+            await mailbox.put_in_turn(message)
+
+    @overload
+    async def ask(self, message: Request[R], *, timeout: float | None = None) -> R: ...
+
+    @overload
+    async def ask(self, message: M_contra, *, timeout: float | None = None) -> Any: ...
+
+    async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
+        """Send a message and wait for the answer.
+
+        When canceled, the actor's handling of the message is canceled too, or the message is skipped if it still waits.
+
+        Args:
+            message: the question.
+            timeout: seconds to wait; None waits for as long as the actor lives.
+
+        Raises:
+            ActorDied: the actor has ended, or ended over this message.
+            AskTimeout: no answer within the timeout; the actor is not interrupted, and a late answer is dropped.
+            MailboxFull: the mailbox is full and its overflow policy is not BLOCK.
+        """
+        mailbox = self.mailbox
+        ask = Ask(message)
+        reply = ask.reply
+        timer = None
+        if timeout is not None:
+            timer = asyncio.get_running_loop().call_later(timeout, _expire, reply, mailbox.path, timeout)
+        try:
+            if len(mailbox.queue) < mailbox.room:
+                mailbox.queue.append(ask)
+                sleeper = mailbox.sleeper
+                if sleeper is not None:
+                    mailbox.sleeper = None
+                    sleeper.wake()
+            elif not mailbox.put(ask):
+                mailbox.stand_in_line(ask, None)
+            return await reply
+        except BaseException:
+            mailbox.abandon(ask)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def ended(self) -> ExitReason:
+        """Wait until the actor has ended and will not be restarted; return why. At once when it already has."""
+        return await self.mailbox.ending.wait()
+
+
+def _expire(reply: asyncio.Future[Any], path: str, timeout: float) -> None:
+    if not reply.done():
+        reply.set_exception(AskTimeout(path, timeout))

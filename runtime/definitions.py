@@ -1,0 +1,322 @@
+"""What users write: components and workflows. Definitions are frozen data; nothing is registered anywhere.
+
+Why: a component is a plain typed async function (or a class with an async `__call__`, when it holds
+resources) that can be called and tested alone. Outside a run, calling it calls the function and nothing
+else. Inside a run, the same call becomes a step: journaled, retried, timed, streamed. The decision hangs on
+one context variable, so the user's code reads the same in both worlds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
+
+from .errors import DefinitionInvalid
+from .payload import parse_input, to_json
+from .policies import ONCE, Cache, Policies, Rate, Retry, Timeout
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Missing:
+    """The type of `MISSING`: no fallback was given."""
+
+
+MISSING = Missing()
+
+
+class Caller(Protocol):
+    """What stands between a component's call and its function inside a run."""
+
+    async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
+        """Make the call a step of the run."""
+        ...
+
+
+current_caller: ContextVar[Caller | None] = ContextVar("greenroom.caller", default=None)
+"""Set inside a run, per scope."""
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """How values of a function's arguments and result are checked, encoded and decoded."""
+
+    input: type[msgspec.Struct]
+    result: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Definition(Generic[P, R]):
+    """A named async function with a signature."""
+
+    name: str
+    fn: Callable[P, Awaitable[R]]
+    summary: str = ""
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """The function's signature as types. Resolved on first use, so that forward references work.
+
+        Raises:
+            DefinitionInvalid: an annotation cannot be resolved or has no JSON form.
+        """
+        return _signature(self.name, self.fn)
+
+    @functools.cached_property
+    def parameters(self) -> inspect.Signature:
+        """The parameters a call must fit."""
+        return _parameters(self.name, self.fn)
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The call's arguments by name, with defaults filled in."""
+        bound = self.parameters.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
+
+    def parse(self, data: bytes) -> dict[str, Any]:
+        """Arguments from a JSON object that came from outside.
+
+        Raises:
+            InputInvalid: it does not fit the signature; names the path and the expected type.
+        """
+        value = parse_input(data, self.signature.input, self.name)
+        return {field: getattr(value, field) for field in value.__struct_fields__}
+
+    def encode(self, arguments: dict[str, Any]) -> bytes:
+        """Arguments by name as canonical JSON."""
+        return to_json(arguments, f"an argument of {self.name}")
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it: inside a run as a step, elsewhere as the plain function."""
+        caller = current_caller.get()
+        if caller is None:
+            return await self.fn(*args, **kwargs)
+        return cast(R, await caller.call(self, self.bind(*args, **kwargs), None))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Component(Definition[P, R]):
+    """A reusable, idempotent, independently testable step.
+
+    Attributes:
+        name: unique among the components of a program; part of its steps' identity.
+        fn: the function (for a class: opens an instance, calls it, closes it).
+        policies: retry, timeout, cache, rate, concurrency.
+        fallback: a value, or a component or async function of the same arguments, that answers when all
+            attempts have failed; `MISSING`: the error propagates.
+        resource: the class whose instances the component's actors hold, for class components.
+    """
+
+    policies: Policies = Policies()
+    fallback: object = MISSING
+    resource: type[Any] | None = None
+
+    def keyed(self, key: str) -> Callable[P, Awaitable[R]]:
+        """The component with an explicit step identity in place of its arguments: `await send.keyed("x")(mail)`."""
+
+        async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            caller = current_caller.get()
+            if caller is None:
+                return await self.fn(*args, **kwargs)
+            return cast(R, await caller.call(self, self.bind(*args, **kwargs), key))
+
+        return call
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Workflow(Definition[P, R]):
+    """A composition of components; each execution of it is a run.
+
+    Attributes:
+        timeout_s: the run's deadline after it was created, seconds; None for none.
+    """
+
+    timeout_s: float | None = None
+
+
+class Resource(Protocol[P, R_co]):
+    """What a class component is: an async `__call__`, and `__aenter__`/`__aexit__` where it has resources."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """One call."""
+        ...
+
+
+@overload
+def component(fn: type[Resource[P, R]], /) -> Component[P, R]: ...
+@overload
+def component(fn: Callable[P, Awaitable[R]], /) -> Component[P, R]: ...
+@overload
+def component(
+    *,
+    name: str | None = None,
+    retry: Retry | int = ONCE,
+    timeout: Timeout | float | None = None,
+    fallback: object = MISSING,
+    cache: Cache | float | None = None,
+    rate: Rate | None = None,
+    concurrency: int | None = None,
+) -> Decorator: ...
+def component(
+    fn: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: Retry | int = ONCE,
+    timeout: Timeout | float | None = None,
+    fallback: object = MISSING,
+    cache: Cache | float | None = None,
+    rate: Rate | None = None,
+    concurrency: int | None = None,
+) -> Any:
+    """Make a component of an async function, or of a class with an async `__call__`.
+
+    Args:
+        fn: the function or class, when used as a bare decorator.
+        name: its name; by default the function's.
+        retry: a policy, or the number of attempts.
+        timeout: a policy, or the seconds that one attempt may take.
+        fallback: what answers when all attempts failed: a value, or a component or async function.
+        cache: a policy, or the seconds that results are kept.
+        rate: the pace of calls in one worker.
+        concurrency: how many calls may run at once in one worker; a class component has as many instances
+            (by default 1).
+
+    Raises:
+        DefinitionInvalid: it is not async, or takes `*args` or `**kwargs`.
+    """
+    policies = Policies(
+        retry=Retry(attempts=retry) if isinstance(retry, int) else retry,
+        timeout=timeout if isinstance(timeout, Timeout) else Timeout(attempt_s=timeout),
+        cache=Cache(ttl_s=cache) if isinstance(cache, int | float) else cache,
+        rate=rate,
+        concurrency=concurrency,
+    )
+
+    def define(target: Any) -> Component[Any, Any]:
+        resource = target if inspect.isclass(target) else None
+        return Component(
+            name=_name(name or target.__name__),
+            fn=_lone_call(target) if resource else _async(target),
+            summary=_summary(target),
+            policies=dataclasses.replace(policies, concurrency=policies.concurrency or 1) if resource else policies,
+            fallback=fallback,
+            resource=resource,
+        )
+
+    return define if fn is None else define(fn)
+
+
+class Decorator(Protocol):
+    """`component(...)` with options: decorates functions and classes."""
+
+    @overload
+    def __call__(self, fn: type[Resource[P, R]], /) -> Component[P, R]: ...
+    @overload
+    def __call__(self, fn: Callable[P, Awaitable[R]], /) -> Component[P, R]: ...
+
+
+@overload
+def workflow(fn: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
+@overload
+def workflow(
+    *, name: str | None = None, timeout: float | None = None
+) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
+def workflow(fn: Any = None, /, *, name: str | None = None, timeout: float | None = None) -> Any:
+    """Make a workflow of an async function.
+
+    Args:
+        fn: the function, when used as a bare decorator.
+        name: its name, the one in URLs; by default the function's.
+        timeout: seconds after its creation at which a run is ended (`timed_out`).
+
+    Raises:
+        DefinitionInvalid: it is not async, or takes `*args` or `**kwargs`.
+    """
+    if timeout is not None and timeout <= 0:
+        raise DefinitionInvalid(f"workflow timeout is {timeout}: give seconds above 0, or None for no deadline")
+
+    def define(target: Callable[P, Awaitable[R]]) -> Workflow[P, R]:
+        return Workflow(
+            name=_name(name or str(getattr(target, "__name__", ""))),
+            fn=_async(target),
+            summary=_summary(target),
+            timeout_s=timeout,
+        )
+
+    return define if fn is None else define(fn)
+
+
+def _name(name: str) -> str:
+    if not name or len(name) > 100 or not all(c.isalnum() or c in "_-." for c in name):
+        raise DefinitionInvalid(f"{name!r} is no name: use 1 to 100 letters, digits, '_', '-' and '.'")
+    return name
+
+
+def _summary(target: Any) -> str:
+    return (inspect.getdoc(target) or "").partition("\n")[0]
+
+
+def _async(target: Any) -> Any:
+    name = getattr(target, "__qualname__", repr(target))
+    if not inspect.iscoroutinefunction(target):
+        raise DefinitionInvalid(f"{name} is not an async function: write 'async def {name}(...)'")
+    _parameters(name, target)
+    return target
+
+
+def _lone_call(cls: type[Any]) -> Callable[..., Awaitable[Any]]:
+    """A class component's function outside a run: open an instance, call it, close it."""
+    call = _async(cls.__call__)
+
+    @functools.wraps(call)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        instance = cls()
+        if not hasattr(instance, "__aenter__"):
+            return await instance(*args, **kwargs)
+        async with instance as opened:
+            return await opened(*args, **kwargs)
+
+    return run
+
+
+def _parameters(name: str, fn: Any) -> inspect.Signature:
+    signature = inspect.signature(fn)
+    parameters = list(signature.parameters.values())
+    if parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise DefinitionInvalid(
+                f"{name} takes *{parameter.name}: name its parameters, so that calls can be recorded"
+            )
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise DefinitionInvalid(f"{name} takes {parameter.name} by position only: remove the '/' behind it")
+    return signature.replace(parameters=parameters)
+
+
+def _signature(name: str, fn: Any) -> Signature:
+    try:
+        hints = typing.get_type_hints(fn, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise DefinitionInvalid(f"the annotations of {name} cannot be resolved: {error}") from error
+    fields: list[tuple[str, Any, Any]] = []
+    for parameter in _parameters(name, fn).parameters.values():
+        default = msgspec.NODEFAULT if parameter.default is parameter.empty else parameter.default
+        if isinstance(default, list | dict | set):
+            default = msgspec.field(default_factory=functools.partial(type(default), default))
+        fields.append((parameter.name, hints.get(parameter.name, Any), default))
+    model = msgspec.defstruct(f"{name}.input", fields, kw_only=True, forbid_unknown_fields=True)
+    try:
+        msgspec.json.Decoder(model, dec_hook=lambda _type, value: value)
+    except TypeError as error:
+        raise DefinitionInvalid(f"an argument type of {name} has no JSON form: {error}") from error
+    return Signature(model, hints.get("return", Any))

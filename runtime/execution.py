@@ -1,0 +1,211 @@
+"""One run on one worker: the workflow's body over its journal, from claim to the last record of the lease.
+
+Why: this is where a definition becomes durable: the log is read, the code runs over it, the end is appended.
+
+Laws kept here:
+1. The body's end, whatever it is, becomes a terminal record; a run that keeps losing workers is ended too.
+6. A canceled run stops: its body is canceled, and its writer lets nothing but the end pass.
+7. Deadline, cancel and hand-over cancel one scope, which owns everything the body started.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+
+from ..actors import Mailbox
+from ..transports import Claim, Finish, HandOver, RunState, Stored, Transport, control_topic
+from .components import Components
+from .definitions import Workflow
+from .log import BODY, Journal
+from .payload import to_json
+from .records import (
+    Failure,
+    LeaseTaken,
+    OutputReset,
+    Record,
+    RunCanceled,
+    RunCompleted,
+    RunFailed,
+    RunHandedOver,
+    RunStarted,
+    RunTimedOut,
+    decode,
+)
+from .step import Attempt, Steps, describe
+from .writer import LogWriter
+
+log = structlog.get_logger("greenroom.run")
+
+MAX_LOST_LEASES = 20
+"""A run that lost this many workers is ended as failed: it is likely what kills them."""
+
+LOOK_S = 60.0
+"""How long a run trusts that no hint means no control record, seconds; the heartbeat looks more often."""
+
+Ending = tuple[Record, RunState]
+
+
+class Stop(enum.Enum):
+    """Why a worker stops a body of its own."""
+
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+    HAND_OVER = "hand over"
+
+
+class Execution:
+    """A claimed run. Its actors are `writer.run`, `body` and `control`."""
+
+    def __init__(
+        self,
+        *,
+        claim: Claim,
+        workflow: Workflow[Any, Any],
+        transport: Transport,
+        components: Components,
+        worker: str,
+        build: str,
+        rng: random.Random,
+    ) -> None:
+        self.claim = claim
+        self.run_id = claim.run.run_id
+        self.journal = Journal()
+        self.writer = LogWriter(transport, claim.lease, 0, self._heed)
+        self.steps = Steps(
+            run_id=self.run_id,
+            journal=self.journal,
+            writer=self.writer,
+            components=components,
+            transport=transport,
+            rng=rng,
+            idle=self.hand_over,
+        )
+        self._workflow = workflow
+        self._transport = transport
+        self._components = components
+        self._worker = worker
+        self._build = build
+        self._stop: Stop | None = None
+        self._scope = anyio.CancelScope()
+
+    async def body(self, mailbox: Mailbox[Any]) -> None:
+        """Run the actor: read the log, run the workflow's code over it, append how it ended."""
+        structlog.contextvars.bind_contextvars(run_id=self.run_id)
+        await self.writer.ready.wait()
+        await self._load()
+        queued = self.journal.queued
+        assert queued is not None, "a log begins with run.queued"
+        ending: Ending | None = None
+        with self._scope:
+            root = await self._open()
+            with anyio.move_on_after(await self._time_left(queued.timeout_s)) as timer:
+                ending = await self._live(root, queued.input)
+            if timer.cancelled_caught:
+                self._stop = self._stop or Stop.DEADLINE
+        while not await self._end(ending, queued.timeout_s or 0.0):
+            pass
+
+    async def control(self, mailbox: Mailbox[Any]) -> None:
+        """Run the actor: read control records when hinted at."""
+        async with self._transport.watch(control_topic(self.run_id)) as hints:
+            while True:
+                await self.writer.read_control()
+                await hints.wait(LOOK_S)
+
+    async def poke(self, control_seq: int) -> None:
+        """Say that control records stand up to this seq: a hint may have been lost."""
+        if control_seq > self.writer.seen:
+            await self.writer.read_control()
+
+    def drain(self) -> None:
+        """Start no more attempts; hand the run over when those under way have ended."""
+        self.steps.drain()
+
+    def hand_over(self) -> None:
+        """Give the run up now; attempts under way will be made again elsewhere."""
+        self._interrupt(Stop.HAND_OVER)
+
+    async def _load(self) -> None:
+        after = 0
+        while after < self.claim.run.seq:
+            for stored in await self._transport.read(self.run_id, after):
+                self.journal.apply(decode(stored))
+                after = stored.seq
+        self.writer.seen = self.journal.control_seq
+
+    async def _open(self) -> Attempt:
+        """Append that this worker has the run now, and take back what the body had shown before."""
+        journal = self.journal
+        opening: list[Record] = [
+            LeaseTaken(
+                worker=self._worker,
+                build=self._build,
+                fence=self.claim.lease.fence,
+                takeover=journal.leased,
+                recorded=journal.recorded,
+            )
+        ]
+        if not journal.started:
+            opening.append(RunStarted())
+        shown = journal.shown.pop(BODY, None)
+        if shown is not None:
+            opening.append(OutputReset(step=BODY, attempt=shown))
+        await self.writer.write(*opening)
+        number = journal.attempts[BODY] = journal.attempts.get(BODY, 0) + 1
+        if journal.cancel is not None:
+            self._interrupt(Stop.CANCEL)
+        return Attempt(self.steps, BODY, number, None, self._workflow.name)
+
+    def _poisoned(self) -> Ending:
+        message = f"{self.journal.lost_leases} workers were lost while they ran it: look into their logs, then retry"
+        return RunFailed(error=Failure(type="WorkersLost", message=message)), RunState.FAILED
+
+    async def _time_left(self, timeout_s: float | None) -> float | None:
+        if timeout_s is None:
+            return None
+        return max(0.0, self.journal.created + timeout_s - await self._transport.now())
+
+    async def _live(self, root: Attempt, arguments: msgspec.Raw) -> Ending:
+        if self.journal.lost_leases >= MAX_LOST_LEASES:
+            return self._poisoned()
+        self.steps.work()
+        try:
+            with self._components.inside(root):
+                result = await self._workflow.fn(**self._workflow.parse(bytes(arguments)))
+            data = to_json(result, f"the result of workflow {self._workflow.name}")
+        except Exception as error:
+            log.warning("run failed", workflow=self._workflow.name, error=describe(error).type)
+            return RunFailed(error=describe(error)), RunState.FAILED
+        finally:
+            self.steps.rest()
+        done = RunCompleted(result=msgspec.Raw(data), replayed=self.steps.replayed, unasked=tuple(self.journal.unasked))
+        return done, RunState.COMPLETED
+
+    async def _end(self, ending: Ending | None, timeout_s: float) -> bool:
+        """Append the last record; False if a control record came first. A cancel wins over any other end."""
+        journal, end = self.journal, self.writer.end
+        if journal.cancel is not None:
+            return await end(RunCanceled(reason=journal.cancel.reason), to=Finish(RunState.CANCELED))
+        if ending is not None:
+            return await end(ending[0], to=Finish(ending[1]))
+        if self._stop is Stop.DEADLINE:
+            return await end(RunTimedOut(timeout_s=timeout_s), to=Finish(RunState.TIMED_OUT))
+        return await end(RunHandedOver(worker=self._worker), to=HandOver())
+
+    def _heed(self, news: Sequence[Stored]) -> None:
+        for stored in news:
+            self.journal.apply(decode(stored))
+        if self.journal.cancel is not None:
+            self._interrupt(Stop.CANCEL)
+
+    def _interrupt(self, stop: Stop) -> None:
+        self._stop = self._stop or stop
+        self.writer.interrupted = True
+        self._scope.cancel()

@@ -1,0 +1,171 @@
+"""The facade: workflows, a store and a router put together, to embed in a service or to serve on its own.
+
+Why: an embedder should need one object. It holds no state of its own: everything durable is in the transport,
+everything live is in the worker, and both have the lifetime of an `async with`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+
+from ..transports import Run, open_transport
+from .definitions import Workflow
+from .errors import ConfigInvalid, NotStarted
+from .log import Output
+from .payload import from_json
+from .records import Event
+from .router import RouterConfig
+from .runs import Runs, RunView
+from .worker import Worker, WorkerSettings, open_worker
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from .http import ApiOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_STORE = "sqlite:///greenroom.db"
+
+
+class Runtime:
+    """Workflows over a store.
+
+        runtime = Runtime(newsroom, store="sqlite:///greenroom.db")
+        async with runtime, runtime.worker():
+            run = await runtime.start(newsroom, topic="tea")
+            print(await run.result())
+
+    Args:
+        workflows: what it can run; names must be unique.
+        store: the transport's URL: `memory://`, `sqlite:///file.db`.
+        router: where LLM calls go; by default what the environment says (`OPENAI_API_KEY`, `GEMINI_API_KEY`).
+        settings: how its workers work.
+
+    Raises:
+        ConfigInvalid: two workflows of one name, or something that is no workflow.
+    """
+
+    def __init__(
+        self,
+        *workflows: Workflow[..., Any],
+        store: str = DEFAULT_STORE,
+        router: RouterConfig | None = None,
+        settings: WorkerSettings | None = None,
+    ) -> None:
+        by_name: dict[str, Workflow[..., Any]] = {}
+        for workflow in workflows:
+            if not isinstance(workflow, Workflow):
+                raise ConfigInvalid(f"{workflow!r} is no workflow: decorate it with @workflow")
+            if workflow.name in by_name:
+                raise ConfigInvalid(f"two workflows are named {workflow.name!r}: give one another name=")
+            by_name[workflow.name] = workflow
+        self.workflows: Mapping[str, Workflow[..., Any]] = MappingProxyType(by_name)
+        self.store = store
+        self.router = router
+        self.settings = settings or WorkerSettings()
+        self._open: AsyncExitStack | None = None
+        self._runs: Runs | None = None
+
+    @property
+    def runs(self) -> Runs:
+        """Accept and read runs.
+
+        Raises:
+            NotStarted: the runtime is not open.
+        """
+        if self._runs is None:
+            raise NotStarted(
+                "the runtime is not open: use it inside 'async with runtime:', or pass lifespan=runtime.lifespan"
+            )
+        return self._runs
+
+    async def __aenter__(self) -> Self:
+        """Open the store."""
+        async with AsyncExitStack() as stack:
+            transport = await stack.enter_async_context(open_transport(self.store))
+            self._runs = Runs(transport, self.workflows)
+            self._open = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        stack, self._open, self._runs = self._open, None, None
+        if stack is not None:
+            await stack.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def worker(self, settings: WorkerSettings | None = None) -> AsyncIterator[Worker]:
+        """Run a worker in this process; it drains on leaving."""
+        async with open_worker(self.runs.transport, self.workflows, settings or self.settings, self.router) as worker:
+            yield worker
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """Open the runtime and a worker for the life of an ASGI app: `FastAPI(lifespan=runtime.lifespan)`."""
+        async with self, self.worker():
+            yield
+
+    def asgi(self, options: ApiOptions | None = None) -> Starlette:
+        """Make the HTTP API as an ASGI app, to mount anywhere or to serve alone."""
+        from .http import api
+
+        return api(lambda: self.runs, options=options)
+
+    async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
+        """Start a run. For keys, tags and deadlines see `Runs.start`.
+
+        Raises:
+            UnknownWorkflow: the runtime does not have this workflow.
+            InputInvalid: an argument does not fit the workflow's types.
+        """
+        run, _ = await self.runs.start(workflow.name, workflow.encode(workflow.bind(*args, **kwargs)))
+        return RunHandle(self.runs, workflow, run.run_id)
+
+    def handle(self, workflow: Workflow[P, R], run_id: str) -> RunHandle[R]:
+        """Return the handle of a run that was started before."""
+        return RunHandle(self.runs, workflow, run_id)
+
+
+class RunHandle(Generic[R]):
+    """A started run; it can be dropped and made again from its id, anywhere."""
+
+    def __init__(self, runs: Runs, workflow: Workflow[Any, R], run_id: str) -> None:
+        self.run_id = run_id
+        self._runs = runs
+        self._workflow = workflow
+
+    async def result(self, timeout_s: float | None = None) -> R:
+        """Wait for the result.
+
+        Raises:
+            RunFailed, RunCanceled, RunTimedOut: it ended without one.
+            WaitTimedOut: it goes on after `timeout_s` seconds.
+        """
+        raw = await self._runs.result(self.run_id, timeout_s)
+        return cast("R", from_json(raw, self._workflow.signature.result))
+
+    async def view(self) -> RunView:
+        """Look at the run as it stands."""
+        return await self._runs.view(self.run_id)
+
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Follow its log from a cursor on; ends with the run."""
+        return self._runs.events(self.run_id, after)
+
+    async def output(self) -> str:
+        """Wait for its end and return the text that it emitted."""
+        output = Output()
+        async for event in self.events():
+            output.apply(event)
+        return output.text
+
+    async def cancel(self, reason: str = "") -> Run:
+        """Ask it to stop."""
+        return await self._runs.cancel(self.run_id, reason)

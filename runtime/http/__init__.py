@@ -1,0 +1,8 @@
+"""The HTTP API: each workflow a REST resource, each run a log that clients follow, leave and pick up again."""
+
+from .app import api
+from .options import ApiOptions
+from .serve import AddressUnavailable, serve
+from .streams import Streams
+
+__all__ = ["AddressUnavailable", "ApiOptions", "Streams", "api", "serve"]

@@ -1,0 +1,101 @@
+"""Who may ask: host, token and origin, checked before anything is read.
+
+Why: a runtime on a developer's machine is one browser tab away from every web page. A page can reach loopback
+by rebinding its own DNS name (so `Host` is checked there), and can post across sites without reading the
+answer (so mutations that a browser sends from elsewhere are refused).
+
+Law kept here: 10 (a token is compared in constant time, as a digest, and never repeated in an answer).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+import ipaddress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .options import ApiOptions
+from .problems import Kind, Refusal
+
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+"""Answered without a token, for load balancers; they tell nothing but their status."""
+
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """ASGI middleware that lets a request through or raises the `Refusal` that answers it."""
+
+    def __init__(self, app: ASGIApp, options: ApiOptions) -> None:
+        self.app = app
+        self.options = options
+        self._token = _digest(options.token.encode()) if options.token is not None else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check, then serve.
+
+        Raises:
+            Refusal: 421, 401 or 403.
+        """
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            self._check_host(scope, headers)
+            self._check_token(scope, headers)
+            if scope["method"] not in _READS:
+                self._check_origin(headers)
+        await self.app(scope, receive, send)
+
+    def _check_host(self, scope: Scope, headers: Headers) -> None:
+        allowed, server = self.options.hosts, scope.get("server")
+        if allowed is None or server is None or not _loopback(server[0]):
+            return
+        if _name(headers.get("host", "")) not in allowed:
+            raise Refusal(
+                Kind.MISDIRECTED,
+                f"on a loopback address only {', '.join(allowed)} may be asked for: use one of them, "
+                "or add the name to ApiOptions.hosts",
+            )
+
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        if self._token is None or scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(_digest(given.strip().encode()), self._token):
+            raise Refusal(
+                Kind.UNAUTHORIZED,
+                "send the header 'Authorization: Bearer <token>' with the token that this server was given",
+                headers={"WWW-Authenticate": 'Bearer realm="greenroom"'},
+            )
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin in self.options.origins:
+            return
+        site = headers.get("sec-fetch-site", "none")
+        own = origin is None or origin.partition("://")[2] == headers.get("host", "")
+        if not own or site not in ("none", "same-origin"):
+            raise Refusal(
+                Kind.CROSS_SITE,
+                "a page of another origin may not start or cancel runs: add its origin to ApiOptions.origins",
+            )
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _name(host: str) -> str:
+    """The host without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdecimal() else host).lower()
+
+
+@functools.lru_cache(maxsize=64)
+def _loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"

@@ -1,0 +1,313 @@
+"""The API described as OpenAPI 3.1, generated from the workflows' own types.
+
+Why: a client generated from this is typed per workflow, so starting a run has one path for each of them. Nothing
+here is written twice: schemas come from the structs that are sent, problems from the table that answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+
+from ...transports import RunState
+from ..definitions import Workflow
+from ..trace import Trace
+from . import views
+from .negotiation import EVENT_STREAM, JSON, TEXT
+from .problems import TYPE, Kind, Problem
+from .resources import CancelRun, StartRun
+
+Json = dict[str, Any]
+Workflows = Mapping[str, Workflow[Any, Any]]
+
+PROBLEM = "application/problem+json"
+_REF = "#/components/schemas/"
+_EVERYWHERE = (Kind.UNAUTHORIZED, Kind.MISDIRECTED, Kind.INTERNAL, Kind.NOT_STARTED)
+_MUTATION = (Kind.MALFORMED, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_TYPE, Kind.INVALID_INPUT)
+_START = (*_MUTATION, Kind.INVALID_PARAMETER, Kind.UNKNOWN_WORKFLOW, Kind.RUN_EXISTS, Kind.KEY_REUSED)
+_READ = (Kind.UNKNOWN_RUN, Kind.INVALID_PARAMETER)
+_FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
+
+
+class Schemas:
+    """JSON schemas of types, gathered under names that are unique in one document."""
+
+    def __init__(self, types: Iterable[Any], *, root: str = _REF) -> None:
+        self._types = list(types)
+        self._root = root
+        self.components: Json = {}
+        self._schemas, components = msgspec.json.schema_components(
+            self._types, schema_hook=self._foreign, ref_template=root + "{name}"
+        )
+        self.components |= components
+
+    def _foreign(self, type_: Any) -> Json:
+        """Describe what msgspec does not know: pydantic models by themselves, anything else as any value."""
+        describe = getattr(type_, "model_json_schema", None)
+        if not callable(describe):
+            return {}
+        schema: Json = describe(ref_template=self._root + "{model}")
+        self.components |= schema.pop("$defs", {})
+        return schema
+
+    def __getitem__(self, type_: Any) -> Json:
+        """Give the schema of one of the types."""
+        found: Json = self._schemas[next(n for n, known in enumerate(self._types) if known is type_)]
+        return found
+
+
+def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
+    """Describe a workflow for the list of workflows, with schemas that stand alone."""
+    return {
+        "name": workflow.name,
+        "summary": workflow.summary,
+        "timeout_s": workflow.timeout_s,
+        "input": _alone(workflow.signature.input),
+        "result": _alone(workflow.signature.result),
+        "links": {"start": f"{root}/v1/workflows/{workflow.name}/runs"},
+    }
+
+
+def _alone(type_: Any) -> Json:
+    schemas = Schemas([type_], root="#/$defs/")
+    return schemas[type_] | ({"$defs": schemas.components} if schemas.components else {})
+
+
+def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
+    """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
+    own = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, Trace, Problem, StartRun, CancelRun]
+    schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
+    components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
+    components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
+    paths: Json = {}
+    for workflow in workflows.values():
+        components[f"{workflow.name}.run"] = _typed_run(workflow, schemas)
+        components[f"{workflow.name}.start"] = _typed_start(workflow, schemas)
+        paths[f"/v1/workflows/{workflow.name}/runs"] = {"post": _start(workflow)}
+    paths |= _run_paths() | _system_paths()
+    whole: Json = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "greenroom",
+            "version": version("greenroom"),
+            "summary": "Start runs of workflows, follow them live, read them back.",
+        },
+        "servers": [{"url": root or "/"}],
+        "paths": paths,
+        "components": {"schemas": components},
+    }
+    if secured:
+        whole["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        whole["security"] = [{"token": []}]
+    return whole
+
+
+def _typed_run(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
+    signature = workflow.signature
+    typed = {
+        "workflow": {"const": workflow.name},
+        "input": schemas[signature.input],
+        "result": schemas[signature.result],
+    }
+    return {"allOf": [_ref("RunObject"), {"type": "object", "properties": typed}]}
+
+
+def _typed_start(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
+    start: Json = schemas.components["StartRun"]
+    argument: Json = schemas.components[schemas[workflow.signature.input]["$ref"].removeprefix(_REF)]
+    typed = {
+        **start,
+        "title": f"{workflow.name}.start",
+        "properties": {**start["properties"], "input": schemas[workflow.signature.input]},
+        "examples": [{"input": _example(argument)}],
+    }
+    return typed | ({"required": ["input"]} if argument.get("required") else {})
+
+
+def _example(schema: Json) -> Any:
+    """A value that shows a schema's shape: what is required, in its simplest form."""
+    kinds: Json = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None}
+    if schema.get("type") == "object":
+        known = schema.get("properties", {})
+        return {name: _example(known[name]) for name in schema.get("required", ()) if name in known}
+    if "enum" in schema:
+        return schema["enum"][0]
+    return kinds.get(schema.get("type", ""), {})
+
+
+def _start(workflow: Workflow[Any, Any]) -> Json:
+    run = _ref(f"{workflow.name}.run")
+    accepted = _json("The run was accepted and goes on.", run)
+    accepted["headers"] = {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}
+    done = _json("The run has ended, or its events follow.", run)
+    done["content"][EVENT_STREAM] = {"schema": {"type": "string"}}
+    return {
+        "operationId": f"start_{_identifier(workflow.name)}",
+        "summary": workflow.summary or f"Start a run of {workflow.name}.",
+        "tags": ["workflows"],
+        "parameters": [
+            _header("Idempotency-Key", "The same key and payload give the same run for ever.", maxLength=255),
+            _header("Prefer", "`wait=N`: answer when the run has ended, N seconds at the latest."),
+            _header("traceparent", "A W3C trace to continue."),
+        ],
+        "requestBody": {"content": {JSON: {"schema": _ref(f"{workflow.name}.start")}}},
+        "responses": {"200": done, "202": accepted, "204": _nothing()} | _problems(*_START, *_FOLLOW),
+    }
+
+
+def _run_paths() -> Json:
+    run = _ref("RunObject")
+    etag = _header("If-None-Match", "The ETag of the version that is known.")
+    prefer = _header("Prefer", "`wait=N`: wait for the end, N seconds at the latest.")
+    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`."), _after()]
+    where = [
+        _query("workflow", {"type": "string"}),
+        _query("status", {"type": "string", "enum": list(RunState)}),
+        _query("tag", {"type": "string"}),
+        _query("created_after", {"type": "string", "format": "date-time"}),
+        _query("cursor", {"type": "string"}),
+        _limit(50),
+    ]
+    stream = {EVENT_STREAM: {"schema": {"type": "string"}}}
+    text = {TEXT: {"schema": {"type": "string"}}}
+    events = {"description": "Events from the cursor on.", "content": stream | _content(_ref("EventPage"))}
+    output = {"description": "The output from the cursor on.", "content": stream | _content(_ref("OutputText")) | text}
+    shown = {"200": _json("The run.", run), "304": _empty("The version that is known.")}
+    result = {"200": _json("The result.", {}), "202": _json("The run goes on.", run)}
+    ended = (Kind.RUN_FAILED, Kind.RUN_CANCELED, Kind.RUN_TIMED_OUT)
+    paths = {
+        "": _get("show_run", "A run as it stands.", shown, [etag]),
+        "/result": _get("get_result", "A run's result.", result, [prefer], ended),
+        "/events": _get("follow_run", "A run's log.", _followed(events), [*resume, _limit(100)], _FOLLOW),
+        "/output": _get("follow_output", "A run's output.", _followed(output), resume, _FOLLOW),
+        "/trace": _get("get_trace", "A run's trace.", {"200": _json("The trace.", _ref("Trace"))}),
+        "/cancel": {
+            "post": {
+                "operationId": "cancel_run",
+                "summary": "Ask a run to stop.",
+                "tags": ["runs"],
+                "requestBody": {"content": _content(_ref("CancelRun"))},
+                "responses": {"202": _json("It will stop.", run)}
+                | _problems(*_MUTATION, Kind.UNKNOWN_RUN, Kind.RUN_ENDED),
+            }
+        },
+    }
+    listing = _get("list_runs", "Runs, newest first.", {"200": _json("A page.", _ref("RunList"))}, where)
+    one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID], **item} for part, item in paths.items()}
+    return {"/v1/runs": listing} | one
+
+
+def _followed(response: Json) -> Json:
+    return {"200": response, "204": _nothing()}
+
+
+def _system_paths() -> Json:
+    def plain(name: str, summary: str, schema: Json, *kinds: Kind) -> Json:
+        responses = {"200": _json(summary, schema)} | _problems(*kinds)
+        return {"get": {"operationId": name, "summary": summary, "tags": ["system"], "responses": responses}}
+
+    anything: Json = {"type": "object"}
+    health = {"type": "object", "properties": {"status": {"const": "ok"}}}
+    return {
+        "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
+        "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
+        "/livez": plain("live", "Whether the process answers.", health),
+        "/readyz": plain("ready", "Whether to send requests here.", health, Kind.DRAINING, Kind.STORE_UNAVAILABLE),
+        "/openapi.json": plain("openapi", "This document.", anything),
+    }
+
+
+def _get(name: str, summary: str, responses: Json, parameters: Iterable[Json] = (), kinds: Iterable[Kind] = ()) -> Json:
+    return {
+        "get": {
+            "operationId": name,
+            "summary": summary,
+            "tags": ["runs"],
+            "parameters": list(parameters),
+            "responses": responses | _problems(*_READ, *kinds),
+        }
+    }
+
+
+def _problems(*kinds: Kind) -> Json:
+    """Responses by status; kinds that share one are named together."""
+    by_status: dict[str, dict[str, None]] = {}
+    for kind in (*kinds, *_EVERYWHERE):
+        by_status.setdefault(str(kind.status), {})[f"{kind.title} (`{kind.slug}`)."] = None
+    content = {PROBLEM: {"schema": _ref("Problem")}}
+    return {status: {"description": " ".join(titles), "content": content} for status, titles in by_status.items()}
+
+
+def _json(description: str, schema: Json) -> Json:
+    return {"description": description, "content": _content(schema)}
+
+
+def _content(schema: Json) -> Json:
+    return {JSON: {"schema": schema}}
+
+
+def _empty(description: str) -> Json:
+    return {"description": description}
+
+
+def _nothing() -> Json:
+    return _empty("The run has ended and the reader has all of it.")
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": _REF + name}
+
+
+def _header(name: str, description: str, **limits: int) -> Json:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **limits}}
+
+
+def _query(name: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _after() -> Json:
+    return _query("after", {"type": "integer", "minimum": 0, "default": 0})
+
+
+def _limit(default: int) -> Json:
+    return _query("limit", {"type": "integer", "minimum": 1, "maximum": 1000, "default": default})
+
+
+def _identifier(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name)
+
+
+_RUN_ID: Json = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_EVENT: Json = {
+    "type": "object",
+    "required": ["v", "run_id", "trace_id", "seq", "ts", "type", "data"],
+    "properties": {
+        "v": {"const": 1},
+        "run_id": {"type": "string"},
+        "trace_id": {"type": "string"},
+        "seq": {"type": "integer", "minimum": 1},
+        "ts": {"type": "number", "description": "Seconds since the epoch."},
+        "type": {"type": "string", "examples": ["step.completed"]},
+        "data": {"type": "object"},
+    },
+}
+_EVENT_PAGE: Json = {
+    "type": "object",
+    "required": ["data", "next_after", "complete"],
+    "properties": {
+        "data": {"type": "array", "items": {"$ref": _REF + "Event"}},
+        "next_after": {"type": "integer"},
+        "complete": {"type": "boolean"},
+    },
+}
+_PROBLEM_EXAMPLE: Json = {
+    "type": TYPE + Kind.INVALID_INPUT.slug,
+    "title": Kind.INVALID_INPUT.title,
+    "status": 422,
+    "detail": "input of newsroom is invalid at $.topic: Expected `str`, got `int`",
+    "errors": [{"path": "$.input.topic", "detail": "Expected `str`, got `int`"}],
+}

@@ -1,0 +1,262 @@
+"""The endpoints of runs: create, list, look, follow, read, cancel. Each is a reading or an append of one log.
+
+Laws kept here: 1 (an acknowledged run is written), 2 (a bad cursor is refused, never guessed), 9 (whatever can
+be refused is refused before the run is written). Leaving a stream or a wait never cancels a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...transports import KeyConflict, Run, Stored
+from ..errors import CursorAhead, UnknownWorkflow, WaitTimedOut
+from ..log import Output
+from ..records import OutputDelta, OutputReset, RunQueued, decode
+from ..runs import Runs, RunView, ends, outcome
+from ..trace import TraceFold
+from . import views
+from .body import read_json
+from .negotiation import (
+    EVENT_STREAM,
+    JSON,
+    TEXT,
+    Preferences,
+    choose,
+    cursor,
+    idempotency_key,
+    number,
+    preferences,
+    run_filter,
+    trace_id,
+    unchanged,
+)
+from .options import ApiOptions
+from .problems import SECURITY, Kind, Refusal
+from .sse import Envelope, EventStream
+from .streams import Streams
+
+OUTPUT_KINDS = frozenset({OutputDelta.kind, OutputReset.kind})
+RETRY_AFTER = {"retry-after": "1"}
+YEAR_S = 366 * 86400
+
+Label = Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What starting a run takes. `input` holds the workflow's arguments by name."""
+
+    input: msgspec.Raw | UnsetType = UNSET
+    run_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] | None = None
+    metadata: Annotated[dict[Label, Annotated[str, Meta(max_length=1000)]], Meta(max_length=50)] = {}
+    tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
+    timeout_s: Annotated[float, Meta(gt=0, le=YEAR_S)] | None = None
+
+
+class CancelRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a run is canceled, for whoever reads its log."""
+
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class RunResource:
+    """The endpoints. `runs` gives the open runtime's runs, or raises `NotStarted`."""
+
+    def __init__(self, runs: Callable[[], Runs], options: ApiOptions, streams: Streams) -> None:
+        self._runs = runs
+        self._options = options
+        self._streams = streams
+
+    async def create(self, request: Request) -> Response:
+        """Start a run, and answer with it as it stands, with its end, or with its events."""
+        runs, workflow = self._runs(), request.path_params["workflow"]
+        if workflow not in runs.workflows:
+            raise UnknownWorkflow(workflow, runs.workflows)
+        streaming = choose(request, (JSON, EVENT_STREAM)) == EVENT_STREAM
+        if streaming:
+            self._streams.require_room()
+        after, key = cursor(request), idempotency_key(request)
+        body = await read_json(request, StartRun, self._options)
+        run, new = await self._start(runs, workflow, body, key, trace_id(request))
+        headers = {} if new else {"idempotent-replayed": "true"}
+        path = views.run_path(_root(request), run.run_id)
+        if streaming:
+            seen = 0 if new else after
+            return await self._stream(
+                request, runs, run, seen, headers={"content-location": f"{path}/events"} | headers
+            )
+        wish = preferences(request, self._options.max_wait_s)
+        view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
+        headers = headers | {"location": path} | _applied(wish)
+        if view.run.state.terminal:
+            return views.reply(views.run_object(_root(request), view), 200, headers)
+        return views.reply(views.run_object(_root(request), view), 202, headers | RETRY_AFTER)
+
+    async def _start(
+        self, runs: Runs, workflow: str, body: StartRun, key: str | None, trace: str | None
+    ) -> tuple[Run, bool]:
+        try:
+            return await runs.start(
+                workflow,
+                b"{}" if body.input is UNSET else bytes(body.input),
+                run_id=body.run_id,
+                key=key,
+                tags=body.tags,
+                metadata=body.metadata,
+                timeout_s=body.timeout_s,
+                trace_id=trace,
+            )
+        except KeyConflict as error:
+            if key is not None and error.key == key:
+                raise
+            raise Refusal(
+                Kind.RUN_EXISTS,
+                f"run {body.run_id} exists: leave run_id out, or send an Idempotency-Key to find it again",
+            ) from None
+
+    async def _wait(self, request: Request, runs: Runs, run: Run, wish: Preferences) -> RunView | None:
+        """Wait for the run's end as long as the client wished; None when it goes on, or nobody should wait."""
+        if run.state.terminal or not wish.wait_s or not self._streams.room:
+            return None
+        view = None
+        async with self._streams.open(request.receive):
+            try:
+                view = await runs.wait(run.run_id, wish.wait_s)
+            except WaitTimedOut:
+                view = None
+        return view
+
+    async def list(self, request: Request) -> Response:
+        """List runs, newest first, a page at a time."""
+        limit = number(request, "limit", default=50, low=1, high=1000)
+        where = run_filter(request)
+        page = await self._runs().list(where, cursor=request.query_params.get("cursor"), limit=limit)
+        headers = {}
+        if page.next_cursor is not None:
+            query = request.url.include_query_params(cursor=page.next_cursor).query
+            headers["link"] = f'<{_root(request)}/v1/runs?{query}>; rel="next"'
+        return views.reply(views.run_list(_root(request), page), headers=headers)
+
+    async def show(self, request: Request) -> Response:
+        """Show a run; 304 if the client has this version."""
+        runs, run_id = self._runs(), request.path_params["run_id"]
+        run = await runs.transport.run(run_id)
+        if unchanged(request, views.etag(run)):
+            return Response(status_code=304, headers={"etag": views.etag(run), **SECURITY})
+        view = await runs.view(run_id)
+        headers = {"etag": views.etag(view.run), "cache-control": "no-cache"}
+        return views.reply(views.run_object(_root(request), view), headers=headers)
+
+    async def result(self, request: Request) -> Response:
+        """Give the result itself; 202 while there is none, a problem when there will be none."""
+        runs = self._runs()
+        run = await runs.transport.run(request.path_params["run_id"])
+        wish = preferences(request, self._options.max_wait_s)
+        view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
+        if view.run.state.terminal:
+            return views.reply(outcome(view), headers=_applied(wish))
+        return views.reply(views.run_object(_root(request), view), 202, _applied(wish) | RETRY_AFTER)
+
+    async def events(self, request: Request) -> Response:
+        """Follow the log as events, or read a page of it as JSON."""
+        runs = self._runs()
+        run = await runs.transport.run(request.path_params["run_id"])
+        after = cursor(request)
+        if choose(request, (EVENT_STREAM, JSON)) == EVENT_STREAM:
+            return await self._stream(request, runs, run, after)
+        _check_cursor(run, after)
+        limit = number(request, "limit", default=100, low=1, high=1000)
+        batch = await runs.transport.read(run.run_id, after, limit)
+        envelope = await _envelope(runs, run.run_id)
+        complete = ends(batch[-1]) if batch else run.state.terminal
+        return views.reply(
+            b'{"data":[%b],"next_after":%d,"complete":%b}'
+            % (
+                b",".join(map(envelope.wrap, batch)),
+                batch[-1].seq if batch else after,
+                b"true" if complete else b"false",
+            )
+        )
+
+    async def output(self, request: Request) -> Response:
+        """Follow the output as events, or read the text it amounts to so far."""
+        runs = self._runs()
+        run = await runs.transport.run(request.path_params["run_id"])
+        wanted = choose(request, (EVENT_STREAM, JSON, TEXT))
+        if wanted == EVENT_STREAM:
+            return await self._stream(request, runs, run, cursor(request), kinds=OUTPUT_KINDS)
+        output = Output()
+        async for page in _log(runs, run):
+            for stored in page:
+                if stored.kind in OUTPUT_KINDS:
+                    output.apply(decode(stored))
+        if wanted == JSON:
+            return views.reply(views.OutputText(output.text, run.state.terminal, run.seq))
+        headers = {"cache-control": "no-store", **SECURITY}
+        return Response(output.text, headers=headers, media_type="text/plain; charset=utf-8")
+
+    async def trace(self, request: Request) -> Response:
+        """Fold the log into the run's trace."""
+        runs = self._runs()
+        fold = TraceFold()
+        async for page in _log(runs, await runs.transport.run(request.path_params["run_id"])):
+            for stored in page:
+                fold.apply(decode(stored))
+        return views.reply(fold.trace)
+
+    async def cancel(self, request: Request) -> Response:
+        """Ask the run to stop; asking again changes nothing."""
+        runs, run_id = self._runs(), request.path_params["run_id"]
+        body = await read_json(request, CancelRun, self._options)
+        await runs.cancel(run_id, body.reason)
+        return views.reply(views.run_object(_root(request), await runs.view(run_id)), 202)
+
+    async def _stream(
+        self,
+        request: Request,
+        runs: Runs,
+        run: Run,
+        after: int,
+        *,
+        kinds: frozenset[str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        _check_cursor(run, after)
+        if run.state.terminal and after >= run.seq:
+            return Response(status_code=204, headers={"cache-control": "no-store", **SECURITY, **(headers or {})})
+        envelope = await _envelope(runs, run.run_id)
+        return EventStream(runs, envelope, after=after, streams=self._streams, kinds=kinds, headers=headers)
+
+
+async def _envelope(runs: Runs, run_id: str) -> Envelope:
+    first = decode((await runs.transport.read(run_id, 0, 1))[0]).record
+    assert isinstance(first, RunQueued)
+    return Envelope(run_id, first.trace_id)
+
+
+async def _log(runs: Runs, run: Run) -> AsyncIterator[list[Stored]]:
+    """A log as far as it goes now, page by page."""
+    after = 0
+    while after < run.seq:
+        page = await runs.transport.read(run.run_id, after, min(1000, run.seq - after))
+        yield page
+        after = page[-1].seq
+
+
+def _check_cursor(run: Run, after: int) -> None:
+    if after > run.seq:
+        raise CursorAhead(run.run_id, after, run.seq)
+
+
+def _applied(wish: Preferences) -> dict[str, str]:
+    return {} if wish.applied is None else {"preference-applied": wish.applied}
+
+
+def _root(request: Request) -> str:
+    """Where the app is mounted."""
+    return str(request.scope.get("root_path", "")).rstrip("/")

@@ -1,0 +1,181 @@
+"""Readings of a run's log. Pure: they fold records and do no IO.
+
+Why: replay, output and state must be the same whoever computes them, so each is one fold over the one log.
+
+Laws kept here:
+3. A step has at most one recorded result, and a recorded step is never executed again: `Journal`.
+5. Applying resets, a reader ends with exactly the output of the attempts that counted: `Output`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from .records import (
+    CancelRequested,
+    Event,
+    Failure,
+    LeaseTaken,
+    OutputDelta,
+    OutputReset,
+    RunHandedOver,
+    RunQueued,
+    RunStarted,
+    StepCompleted,
+    StepFailed,
+    StepRetrying,
+    StepStarted,
+)
+
+BODY = ""
+"""The scope of the workflow's body: it has no step of its own."""
+
+
+def identify(scope: str, name: str, arguments: bytes, nth: int) -> str:
+    """A step's identity by content: equal calls in one scope are told apart by their order alone."""
+    return _identity(name, scope.encode(), name.encode(), arguments, str(nth).encode())
+
+
+def identify_by_key(scope: str, name: str, key: str) -> str:
+    """A step's identity by an explicit key."""
+    return _identity(name, scope.encode(), name.encode(), b"key", key.encode())
+
+
+def _identity(name: str, *parts: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return f"{name}-{digest.hexdigest()}"
+
+
+class Journal:
+    """What the log says about a run, for the worker that goes on with it.
+
+    It is folded from the log when a lease begins, and kept up by the worker while it holds the lease.
+    What a new attempt of an enclosing step asks again is answered from results alone: failures inside a dead
+    attempt do not count. The body's own failed steps do: the body saw them, and may have gone on from there.
+
+    `leased` tells whether the newest lease was not given up in order; a lease taken after it is a takeover.
+    """
+
+    def __init__(self) -> None:
+        self.queued: RunQueued | None = None
+        self.created = 0.0
+        self.started = False
+        self.lost_leases = 0
+        self.cancel: CancelRequested | None = None
+        self.control_seq = 0
+        self.results: dict[str, msgspec.Raw] = {}
+        self.failures: dict[str, Failure] = {}
+        self.failed_attempts: dict[str, int] = {}
+        self.attempts: dict[str, int] = {}
+        self.shown: dict[str, int] = {}
+        self.unasked: dict[str, None] = {}
+        self._scopes: dict[str, str] = {}
+        self._inner: dict[str, list[str]] = {}
+        self.leased = False
+
+    def apply(self, event: Event) -> None:
+        """Fold the next record in."""
+        match event.record:
+            case RunQueued() as record:
+                self.queued, self.created = record, event.ts
+            case RunStarted():
+                self.started = True
+            case LeaseTaken():
+                self.lost_leases += self.leased
+                self.leased = True
+                self.attempts[BODY] = self.attempts.get(BODY, 0) + 1
+            case RunHandedOver():
+                self.leased = False
+            case CancelRequested() as record:
+                self.cancel = self.cancel or record
+                self.control_seq = event.seq
+            case StepStarted() as record:
+                self.begin(record.step, record.scope, record.attempt)
+            case StepRetrying() as record:
+                if self._scopes.get(record.step) == BODY:
+                    self.failed_attempts[record.step] = self.failed_attempts.get(record.step, 0) + 1
+            case StepCompleted() as record:
+                self.complete(record.step, record.result)
+                if self._scopes.get(record.step, BODY) == BODY:
+                    self.unasked[record.step] = None
+            case StepFailed() as record:
+                if self._scopes.get(record.step, BODY) == BODY:
+                    self.failures[record.step] = record.error
+            case OutputDelta() as record:
+                self.shown[record.step] = record.attempt
+            case OutputReset() as record:
+                self.shown.pop(record.step, None)
+
+    def begin(self, step: str, scope: str, attempt: int) -> None:
+        """Note that an attempt begins."""
+        if step not in self._scopes:
+            self._scopes[step] = scope
+            self._inner.setdefault(scope, []).append(step)
+        self.attempts[step] = attempt
+
+    def complete(self, step: str, result: msgspec.Raw) -> None:
+        """Note a result; what happened inside the step will not be looked at again."""
+        self.results.setdefault(step, result)
+        self._forget_inside(step)
+
+    def _forget_inside(self, step: str) -> None:
+        for child in self._inner.pop(step, ()):
+            self._forget_inside(child)
+            for known in (self.results, self.attempts, self.shown, self._scopes):
+                known.pop(child, None)
+
+    def answer(self, step: str) -> msgspec.Raw | None:
+        """The recorded result of a step that is asked for, if there is one."""
+        self.unasked.pop(step, None)
+        return self.results.get(step)
+
+    @property
+    def recorded(self) -> int:
+        """How many results stand ready to answer."""
+        return len(self.results)
+
+
+class Output:
+    """The text a run shows: deltas in order, less what was reset."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[str, int, str]] = []
+
+    def apply(self, event: Event) -> None:
+        """Fold the next record in."""
+        match event.record:
+            case OutputDelta() as delta:
+                self._parts.append((delta.step, delta.attempt, delta.text))
+            case OutputReset() as reset:
+                self._parts = [p for p in self._parts if p[0] != reset.step or p[1] > reset.attempt]
+
+    @property
+    def text(self) -> str:
+        """What counts so far."""
+        return "".join(part[2] for part in self._parts)
+
+
+def fold_output(events: Iterable[Event]) -> str:
+    """The text that a log's records amount to."""
+    output = Output()
+    for event in events:
+        output.apply(event)
+    return output.text
+
+
+def recorded_twice(events: Iterable[Event]) -> list[str]:
+    """Steps that have more than one result in a log; law 3 says: none, ever."""
+    seen: set[str] = set()
+    twice: list[str] = []
+    for event in events:
+        if isinstance(event.record, StepCompleted):
+            if event.record.step in seen:
+                twice.append(event.record.step)
+            seen.add(event.record.step)
+    return twice

@@ -1,0 +1,232 @@
+"""Accepting runs and reading their logs: all that the API layer knows, over a transport and nothing else.
+
+Why: the API never talks to a worker; it only appends and reads. So a run is started, followed, canceled and
+inspected the same way from HTTP, the CLI, and code, whichever process executes it.
+
+Laws kept here: 1 (one idempotency key is one run), 2 (history and live come through one cursor), 9 (bad
+input is refused before anything is written).
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..transports import NewRun, Run, RunFilter, RunPage, RunState, Stored, Transport, digest, log_topic
+from . import records
+from .definitions import Workflow
+from .errors import CursorAhead, InputInvalid, RunCanceled, RunFailed, RunTimedOut, UnknownWorkflow, WaitTimedOut
+from .records import NULL, CancelRequested, Event, Failure, RunQueued, decode, encode
+
+POLL_S = 5.0
+"""How long a reader trusts that no hint means no record, seconds."""
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as its readers see it: the row, what it was asked, and how it ended if it did."""
+
+    run: Run
+    input: msgspec.Raw
+    metadata: dict[str, str]
+    timeout_s: float | None
+    trace_id: str
+    result: msgspec.Raw = NULL
+    error: Failure | None = None
+
+
+class Runs:
+    """The runs of some workflows in one transport."""
+
+    def __init__(self, transport: Transport, workflows: Mapping[str, Workflow[Any, Any]]) -> None:
+        self.transport = transport
+        self.workflows = workflows
+
+    async def start(
+        self,
+        workflow: str,
+        input: bytes,  # noqa: A002 - the word of the API
+        *,
+        run_id: str | None = None,
+        key: str | None = None,
+        tags: tuple[str, ...] = (),
+        metadata: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        trace_id: str | None = None,
+    ) -> tuple[Run, bool]:
+        """Accept a run: check its input, write it with its first record; the row, and whether it is new.
+
+        Args:
+            workflow: its name.
+            input: its arguments, a JSON object.
+            run_id: 1 to 100 letters, digits, `_`, `-`, `.`; by default 128 random bits.
+            key: idempotency key: the same key and payload give the same run for ever.
+            tags: labels to filter by.
+            metadata: what the caller wants to find again.
+            timeout_s: deadline in seconds from now; by default the workflow's own.
+            trace_id: a W3C trace id to continue; by default a new one.
+
+        Raises:
+            UnknownWorkflow: no such workflow here.
+            InputInvalid: the input or an option does not fit; nothing was written.
+            KeyConflict: the key came before with another payload, or the run id exists.
+        """
+        definition = self.workflows.get(workflow)
+        if definition is None:
+            raise UnknownWorkflow(workflow, self.workflows)
+        canonical = definition.encode(definition.parse(input))
+        if timeout_s is not None and not (timeout_s > 0 and math.isfinite(timeout_s)):
+            raise InputInvalid(workflow, "$.timeout_s", f"is {timeout_s}, must be more than 0 seconds")
+        if run_id is not None and not valid_id(run_id):
+            raise InputInvalid(workflow, "$.run_id", "use 1 to 100 letters, digits, '_', '-' and '.'")
+        run_id = run_id or secrets.token_hex(16)
+        first = RunQueued(
+            workflow=workflow,
+            input=msgspec.Raw(canonical),
+            run_id=run_id,
+            metadata=dict(metadata or {}),
+            tags=tags,
+            timeout_s=definition.timeout_s if timeout_s is None else timeout_s,
+            trace_id=trace_id or secrets.token_hex(16),
+        )
+        payload = digest(b"\0".join((workflow.encode(), canonical)))
+        new = NewRun(run_id=run_id, workflow=workflow, first=encode(first), key=key, digest=payload, tags=tags)
+        return await self.transport.create(new)
+
+    async def view(self, run_id: str) -> RunView:
+        """A run with its input, and its result or error once it has ended.
+
+        Raises:
+            RunNotFound: no such run.
+        """
+        run = await self.transport.run(run_id)
+        first = decode((await self.transport.read(run_id, 0, 1))[0]).record
+        assert isinstance(first, RunQueued)
+        view = RunView(
+            run=run,
+            input=first.input,
+            metadata=first.metadata,
+            timeout_s=first.timeout_s,
+            trace_id=first.trace_id,
+        )
+        if not run.state.terminal:
+            return view
+        last = decode((await self.transport.read(run_id, run.seq - 1, 1))[0]).record
+        match last:
+            case records.RunCompleted():
+                return msgspec.structs.replace(view, result=last.result)
+            case records.RunFailed():
+                return msgspec.structs.replace(view, error=last.error)
+            case records.RunCanceled():
+                return msgspec.structs.replace(
+                    view, error=Failure(type="RunCanceled", message=last.reason or "canceled")
+                )
+            case records.RunTimedOut():
+                late = f"the run took longer than {last.timeout_s:g} s"
+                return msgspec.structs.replace(view, error=Failure(type="RunTimedOut", message=late))
+            case _:
+                return view
+
+    async def list(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
+        """Runs that match, newest first, a page at a time."""
+        return await self.transport.runs(where, cursor=cursor, limit=limit)
+
+    async def tail(self, run_id: str, after: int = 0, *, page: int = 500) -> AsyncIterator[Sequence[Stored]]:
+        """The log from a cursor on, history and live alike, in batches as they come; ends with the run.
+
+        Raises:
+            RunNotFound: no such run.
+            CursorAhead: `after` is beyond the log's end.
+        """
+        run = await self.transport.run(run_id)
+        if after > run.seq:
+            raise CursorAhead(run_id, after, run.seq)
+        async with self.transport.watch(log_topic(run_id)) as watch:
+            while True:
+                batch = await self.transport.read(run_id, after, page)
+                if batch:
+                    after = batch[-1].seq
+                    yield batch
+                    if ends(batch[-1]):
+                        return
+                    continue
+                run = await self.transport.run(run_id)
+                if run.state.terminal and run.seq <= after:
+                    return
+                if run.seq <= after:
+                    await watch.wait(POLL_S)
+
+    async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+        """`tail`, decoded and one by one."""
+        async for batch in self.tail(run_id, after):
+            for stored in batch:
+                yield decode(stored)
+
+    async def wait(self, run_id: str, timeout_s: float | None = None) -> RunView:
+        """Wait until the run has ended.
+
+        Raises:
+            WaitTimedOut: it goes on after `timeout_s` seconds.
+            RunNotFound: no such run.
+        """
+        with anyio.move_on_after(timeout_s):
+            async with self.transport.watch(log_topic(run_id)) as watch:
+                while not (await self.transport.run(run_id)).state.terminal:
+                    await watch.wait(POLL_S)
+            return await self.view(run_id)
+        raise WaitTimedOut(f"run {run_id} has not ended within {timeout_s} s: it goes on; ask again later")
+
+    async def result(self, run_id: str, timeout_s: float | None = None) -> bytes:
+        """The run's result as JSON, once it has one.
+
+        Raises:
+            RunFailed, RunCanceled, RunTimedOut: it ended without one.
+            WaitTimedOut: it goes on after `timeout_s` seconds.
+        """
+        return outcome(await self.wait(run_id, timeout_s))
+
+    async def cancel(self, run_id: str, reason: str = "") -> Run:
+        """Ask a run to stop. It ends `canceled` at its worker's next breath, or when a worker claims it.
+
+        Raises:
+            RunEnded: it has ended.
+            RunNotFound: no such run.
+        """
+        return await self.transport.post(run_id, [encode(CancelRequested(reason=reason))])
+
+
+def outcome(view: RunView) -> bytes:
+    """The JSON result of a run that has ended.
+
+    Raises:
+        RunFailed, RunCanceled, RunTimedOut: it ended without one.
+    """
+    run, error = view.run, view.error
+    if error is None:
+        return bytes(view.result)
+    match run.state:
+        case RunState.CANCELED:
+            raise RunCanceled(run.run_id, f"was canceled: {error.message}")
+        case RunState.TIMED_OUT:
+            raise RunTimedOut(run.run_id, f"timed out: {error.message}")
+        case _:
+            raise RunFailed(run.run_id, error)
+
+
+def ends(stored: Stored) -> bool:
+    """Whether this record is a run's last."""
+    return stored.kind in _TERMINAL
+
+
+def valid_id(run_id: str) -> bool:
+    """Whether a caller may choose this run id."""
+    return 0 < len(run_id) <= 100 and run_id.isascii() and all(c.isalnum() or c in "_-." for c in run_id)
+
+
+_TERMINAL = frozenset(
+    cls.kind for cls in (records.RunCompleted, records.RunFailed, records.RunCanceled, records.RunTimedOut)
+)

@@ -1,0 +1,296 @@
+"""Steps: what a component's call becomes inside a run.
+
+Why: a call is looked up in the journal; what stands there answers, and everything else is tried under its
+policies and recorded before it is returned. The policies decide (`policies.py`), the components' actors
+perform (`components.py`), the writer records (`writer.py`): this is the order in which they do.
+
+Laws kept here:
+3. A step has at most one recorded result; a recorded step is never executed again.
+5. A new attempt first takes back what the dead one had shown.
+The first of the three ways to fail, an error, ends here: `StepFailed` is what the caller sees, live and on
+replay alike. Crashes belong to the supervisors, lost workers to the lease.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import msgspec
+
+from ..transports import Transport, digest
+from .components import Components
+from .definitions import MISSING, Component, Definition
+from .errors import PayloadInvalid, StepFailed, StepTimedOut
+from .log import BODY, Journal, identify, identify_by_key
+from .payload import from_json, to_json
+from .policies import Policies
+from .records import (
+    Failure,
+    LLMCall,
+    OutputDelta,
+    OutputReset,
+    Record,
+    Status,
+    StepCompleted,
+    StepRetrying,
+    StepStarted,
+)
+from .records import StepFailed as StepFailedRecord
+from .writer import LogWriter
+
+_DEFAULTS = Policies()
+
+
+class Attempt:
+    """One try of a step, or of the workflow's body: the scope that code inside it sees."""
+
+    def __init__(self, steps: Steps, step: str, attempt: int, parent: Attempt | None, name: str) -> None:
+        self.run_id = steps.run_id
+        self.step = step
+        self.attempt = attempt
+        self.parent = parent
+        self.name = name
+        self._steps = steps
+        self._calls: dict[tuple[str, bytes], int] = {}
+        self._waiting = 0
+
+    async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
+        """Make a call from inside this attempt a step of the run."""
+        data = target.encode(arguments)
+        nth = 1
+        if key is None:
+            short = (target.name, data if len(data) <= 64 else digest(data).encode())
+            nth = self._calls[short] = self._calls.get(short, 0) + 1
+            step = identify(self.step, target.name, data, nth)
+        else:
+            step = identify_by_key(self.step, target.name, key)
+        return await self._steps.take(_Call(self, target, arguments, data, step, nth))
+
+    async def show(self, record: OutputDelta | Status) -> None:
+        """Put a record into the run's stream."""
+        if isinstance(record, OutputDelta):
+            await self._steps.emit(record)
+        else:
+            self._steps.writer.note(record)
+
+    def observe(self, call: LLMCall) -> None:
+        """Record an LLM call that was made in this attempt."""
+        self._steps.writer.note(msgspec.structs.replace(call, step=self.step, attempt=self.attempt))
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count this attempt as idle while it waits for a step inside it."""
+        self._waiting += 1
+        if self._waiting == 1:
+            self._steps.rest()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0:
+                self._steps.work()
+
+
+class _Call(msgspec.Struct, frozen=True):
+    """A call on its way to becoming a step."""
+
+    parent: Attempt
+    target: Definition[Any, Any]
+    arguments: dict[str, Any]
+    data: bytes
+    step: str
+    nth: int
+
+    @property
+    def policies(self) -> Policies:
+        """What surrounds the target; a workflow called inside a run has nothing."""
+        return self.target.policies if isinstance(self.target, Component) else _DEFAULTS
+
+
+class Steps:
+    """The steps of one run under one lease. `idle` is called when a drain finds no attempt at work."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        journal: Journal,
+        writer: LogWriter,
+        components: Components,
+        transport: Transport,
+        rng: random.Random,
+        idle: Callable[[], None],
+    ) -> None:
+        self.run_id = run_id
+        self.journal = journal
+        self.writer = writer
+        self.replayed = 0
+        self._components = components
+        self._transport = transport
+        self._rng = rng
+        self._idle = idle
+        self._active = 0
+        self._draining = False
+        self._flights: dict[str, anyio.Event] = {}
+
+    def drain(self) -> None:
+        """Start no more attempts, and say when none is at work."""
+        self._draining = True
+        if self._active == 0:
+            self._idle()
+
+    def work(self) -> None:
+        """Count an attempt as at work."""
+        self._active += 1
+
+    def rest(self) -> None:
+        """Count an attempt as not at work."""
+        self._active -= 1
+        if self._draining and self._active == 0:
+            self._idle()
+
+    async def emit(self, delta: OutputDelta) -> None:
+        """Add to the run's output."""
+        self.journal.shown[delta.step] = delta.attempt
+        await self.writer.show(delta)
+
+    async def take(self, call: _Call) -> Any:
+        """Answer a call from the journal, or perform and record it.
+
+        Raises:
+            StepFailed: all its attempts failed, now or as recorded.
+        """
+        while (flight := self._flights.get(call.step)) is not None:
+            await flight.wait()
+        answer = self.journal.answer(call.step)
+        if answer is not None:
+            self.replayed += 1
+            return self._decode(call, answer)
+        failure = self.journal.failures.get(call.step)
+        if failure is not None:
+            raise StepFailed(call.target.name, failure)
+        flight = self._flights[call.step] = anyio.Event()
+        try:
+            with call.parent.waiting():
+                return await self._perform(call)
+        finally:
+            del self._flights[call.step]
+            flight.set()
+
+    def _decode(self, call: _Call, raw: msgspec.Raw) -> Any:
+        try:
+            return from_json(raw, call.target.signature.result)
+        except msgspec.ValidationError as error:
+            raise PayloadInvalid(
+                f"the recorded result of {call.target.name} does not fit its return type: {error}; "
+                "give the changed component another name, or start the run again"
+            ) from error
+
+    async def _perform(self, call: _Call) -> Any:
+        cached = await self._cached(call)
+        if cached is not None:
+            return await self._complete(call, self._open(call), cached, 0.0, "cache")
+        total_s = call.policies.timeout.total_s
+        with anyio.move_on_after(total_s) as timer:
+            return await self._try(call)
+        assert timer.cancelled_caught
+        late = StepTimedOut(f"{call.target.name} took longer than {total_s} s in all: raise Timeout.total_s")
+        return await self._give_up(call, late)
+
+    async def _try(self, call: _Call) -> Any:
+        failed = self.journal.failed_attempts.get(call.step, 0)
+        while True:
+            if self._draining:
+                await anyio.sleep_forever()
+            attempt = self._open(call)
+            self.work()
+            try:
+                began = time.perf_counter()
+                try:
+                    value = await self._components.perform(call.target, call.arguments, attempt)
+                    raw = msgspec.Raw(to_json(value, f"the result of {call.target.name}"))
+                except Exception as caught:
+                    error = caught
+                else:
+                    await self._remember(call, raw)
+                    return await self._complete(call, attempt, raw, time.perf_counter() - began, "component")
+            finally:
+                self.rest()
+            failed += 1
+            delay = call.policies.retry.delay(failed, error, self._rng)
+            if delay is None:
+                return await self._give_up(call, error)
+            problem = describe(error, call.step)
+            self.writer.note(StepRetrying(step=call.step, attempt=attempt.attempt, error=problem, delay_s=delay))
+            await anyio.sleep(delay)
+
+    def _open(self, call: _Call) -> Attempt:
+        """Begin the next attempt: take back what the last one had shown, and say so in the log."""
+        number = self.journal.attempts.get(call.step, 0) + 1
+        records: list[Record] = self._take_back(call.step)
+        records.append(
+            StepStarted(
+                step=call.step,
+                name=call.target.name,
+                attempt=number,
+                scope=call.parent.step,
+                digest=digest(call.data),
+                nth=call.nth,
+            )
+        )
+        self.journal.begin(call.step, call.parent.step, number)
+        self.writer.note(*records)
+        return Attempt(self, call.step, number, call.parent, call.target.name)
+
+    def _take_back(self, step: str) -> list[Record]:
+        shown = self.journal.shown.pop(step, None)
+        return [] if shown is None else [OutputReset(step=step, attempt=shown)]
+
+    async def _complete(self, call: _Call, attempt: Attempt, raw: msgspec.Raw, seconds: float, source: str) -> Any:
+        value = self._decode(call, raw)
+        record = StepCompleted(step=call.step, attempt=attempt.attempt, result=raw, seconds=seconds, source=source)
+        await self.writer.write(record)
+        self.journal.complete(call.step, raw)
+        return value
+
+    async def _give_up(self, call: _Call, error: Exception) -> Any:
+        """All attempts failed: answer with the fallback if there is one, or record the failure and raise it."""
+        step, attempt = call.step, self.journal.attempts.get(call.step, 0)
+        records = self._take_back(step)
+        fallback = call.target.fallback if isinstance(call.target, Component) else MISSING
+        if fallback is not MISSING:
+            problem = describe(error, step)
+            self.writer.note(*records, StepRetrying(step=step, attempt=attempt, error=problem, delay_s=0.0))
+            value = await fallback(**call.arguments) if callable(fallback) else fallback
+            raw = msgspec.Raw(to_json(value, f"the fallback of {call.target.name}"))
+            scope = Attempt(self, step, attempt, call.parent, call.target.name)
+            return await self._complete(call, scope, raw, 0.0, "fallback")
+        failure = describe(error, step)
+        await self.writer.write(*records, StepFailedRecord(step=step, attempt=attempt, error=failure))
+        if call.parent.step == BODY:
+            self.journal.failures[step] = failure
+        raise StepFailed(call.target.name, failure) from error
+
+    async def _cached(self, call: _Call) -> msgspec.Raw | None:
+        if call.policies.cache is None:
+            return None
+        found = await self._transport.cache_get(_cache_key(call))
+        return None if found is None else msgspec.Raw(found)
+
+    async def _remember(self, call: _Call, raw: msgspec.Raw) -> None:
+        if call.policies.cache is not None:
+            await self._transport.cache_put(_cache_key(call), bytes(raw), ttl_s=call.policies.cache.ttl_s)
+
+
+def _cache_key(call: _Call) -> str:
+    return f"step/{call.target.name}/{digest(call.data)}"
+
+
+def describe(error: BaseException, step: str | None = None) -> Failure:
+    """An exception as data, for the log."""
+    return Failure(type=type(error).__qualname__, message=str(error) or type(error).__qualname__, step=step)

@@ -1,0 +1,39 @@
+"""The testing kit: virtual time, crashes everywhere, and the suite that every transport must pass.
+
+Names are imported when first used: the suite needs pytest, the rest does not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clock import Deadlock, OutsideWorld, VirtualLoop, virtual_backend
+    from .conformance import TransportSuite
+    from .crash import Severed, Trial, crash_everywhere
+
+__all__ = [
+    "Deadlock",
+    "OutsideWorld",
+    "Severed",
+    "TransportSuite",
+    "Trial",
+    "VirtualLoop",
+    "crash_everywhere",
+    "virtual_backend",
+]
+
+_HOME = {
+    "clock": ("Deadlock", "OutsideWorld", "VirtualLoop", "virtual_backend"),
+    "conformance": ("TransportSuite",),
+    "crash": ("Severed", "Trial", "crash_everywhere"),
+}
+_MODULE = {name: f"{__name__}.{home}" for home, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name on its first use."""
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE[name]), name)

@@ -1,0 +1,146 @@
+"""Crash everywhere: a workflow run once as it should be, and then once for every place it can be cut off at.
+
+Why: that a workflow survives a lost worker should be a test of three lines, not a hope. Each trial cuts the
+worker off its store after one more append (the append stands, its reply is lost), kills it, and lets another
+worker take over. Every trial must end like the clean run, with one result per step (laws 1, 3, 5).
+
+Run it on virtual time: leases then cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import anyio
+import msgspec
+
+from ...transports import Entry, Lease, Run, RunState, Transition, Transport, open_transport
+from ..definitions import Workflow
+from ..log import fold_output, recorded_twice
+from ..records import Event
+from ..router import RouterConfig
+from ..runs import Runs
+from ..worker import WorkerSettings, open_worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the workflow: `cut_after` appends of its first worker (0: never), and what came of it."""
+
+    cut_after: int
+    state: RunState
+    result: bytes
+    output: str
+    takeovers: int
+    replayed: int
+    recorded_twice: tuple[str, ...]
+    events: tuple[Event, ...]
+
+
+class Severed:
+    """A transport whose line is cut after some appends: from then on nothing is heard, not even an error."""
+
+    def __init__(self, inner: Transport, *, after: int) -> None:
+        self.cut = anyio.Event()
+        self._inner = inner
+        self._left = after
+
+    async def append(
+        self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
+    ) -> Run:
+        """Append; the last one stands, but nobody hears of it."""
+        await self._pass()
+        run = await self._inner.append(lease, entries, to, seen=seen)
+        self._left -= 1
+        if self._left == 0:
+            self.cut.set()
+        await self._pass()
+        return run
+
+    async def _pass(self) -> None:
+        if self.cut.is_set():
+            await anyio.sleep_forever()
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else passes until the line is cut."""
+        method = getattr(self._inner, name)
+        if name in ("watch", "url", "durability"):
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await self._pass()
+            answer = await method(*args, **kwargs)
+            await self._pass()
+            return answer
+
+        return call
+
+
+async def crash_everywhere(
+    workflow: Workflow[P, R],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> list[Trial]:
+    """Run a workflow once undisturbed, then with a crash after every append; return the trials, clean one first.
+
+    Raises:
+        AssertionError: a trial ended otherwise than the clean run, or recorded a step twice; says which.
+    """
+    data = workflow.encode(workflow.bind(*args, **kwargs))
+    clean = await _trial(workflow, data, 0)
+    trials = [clean]
+    while True:
+        trial = await _trial(workflow, data, len(trials))
+        if not trial.cut_after:
+            return trials
+        trials.append(trial)
+        where = f"cut after append {trial.cut_after}"
+        assert trial.state == clean.state, f"{where}: ended {trial.state}, not {clean.state}"
+        assert trial.result == clean.result, f"{where}: result {trial.result!r}, not {clean.result!r}"
+        assert sorted(trial.output) == sorted(clean.output), f"{where}: output {trial.output!r}"
+        assert not trial.recorded_twice, f"{where}: steps recorded twice: {trial.recorded_twice}"
+
+
+async def _trial(workflow: Workflow[..., Any], data: bytes, cut_after: int) -> Trial:
+    async with open_transport("memory://", clock=anyio.current_time) as store:
+        runs = Runs(store, {workflow.name: workflow})
+        run, _ = await runs.start(workflow.name, data)
+        settings = WorkerSettings(lease_s=1.0, seed=0)
+        cut = False
+        if cut_after:
+            line = Severed(store, after=cut_after)
+            cut = await _work_until_cut(line, runs, run.run_id, settings)
+        if not cut:
+            cut_after = 0
+        async with open_worker(store, runs.workflows, settings, RouterConfig(models={})):
+            view = await runs.wait(run.run_id)
+        events = tuple([event async for event in runs.events(run.run_id)])
+        return Trial(
+            cut_after=cut_after,
+            state=view.run.state,
+            result=bytes(view.result),
+            output=fold_output(events),
+            takeovers=sum(getattr(event.record, "takeover", False) for event in events),
+            replayed=getattr(events[-1].record, "replayed", 0),
+            recorded_twice=tuple(recorded_twice(events)),
+            events=events,
+        )
+
+
+async def _work_until_cut(line: Severed, runs: Runs, run_id: str, settings: WorkerSettings) -> bool:
+    """Let a worker work on a line that will be cut; True if it was cut before the run had ended."""
+    store: Any = line
+    async with anyio.create_task_group() as group:
+
+        async def work() -> None:
+            async with open_worker(store, runs.workflows, settings, RouterConfig(models={})):
+                await runs.wait(run_id)
+            group.cancel_scope.cancel()
+
+        group.start_soon(work)
+        await line.cut.wait()
+        group.cancel_scope.cancel()
+    return line.cut.is_set()

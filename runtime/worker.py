@@ -1,0 +1,378 @@
+"""The worker: the compute layer in one process. It claims due runs, executes them, keeps their leases, drains.
+
+The tree, and the reason for each strategy:
+
+    worker            one_for_one, 3 in 30 s    its parts fail apart; when one keeps failing, the process should end
+    ├─ router         permanent                 shared by all runs; holds the connections to the providers
+    ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
+    │  └─ <name>      one_for_one, 5 in 10 s    its pool of actors
+    ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
+    │  └─ <run id>    rest_for_one, 0           log -> body -> control: without its log a body must stop;
+    │                                           when the body ends (significant), so does the run's tree
+    ├─ heartbeat      permanent                 renews leases, hears of lost ones
+    └─ claimer        permanent                 last in, first out: nothing is claimed while the rest goes down
+
+Laws kept here: 1 (the sweep for due runs is continuous, so lost workers' runs are found), 4 (a lease that
+could not be renewed in time is given up by this worker's own clock), 7 (drain is bounded, in reverse order).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import structlog
+
+from ..actors import (
+    Actor,
+    AutoShutdown,
+    ChildSpec,
+    ExitReason,
+    Mailbox,
+    Restart,
+    Strategy,
+    Supervisor,
+    SupervisorSpec,
+    TreeNode,
+    supervise,
+)
+from ..transports import READY, Claim, StoreUnavailable, Transport, WorkerInfo
+from .components import Components
+from .definitions import Workflow
+from .errors import ConfigInvalid
+from .execution import Execution
+from .records import LLMAttempt, LLMCall
+from .router import CallRecord, Router, RouterConfig, current_router, observer
+from .step import Attempt
+
+log = structlog.get_logger("greenroom.worker")
+
+HAND_OVER_S = 2.0
+"""How long a worker that leaves may take to hand over what is left, seconds."""
+
+SWEEP_S = 1.0
+"""The longest time between two looks for due runs, seconds."""
+
+CLAIM_AT_ONCE = 50
+"""Runs taken in one claim, so that other workers find some too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """How a worker works.
+
+    Attributes:
+        lease_s: how long a run stays with a worker that is not heard of, 0.5 s or more. Takeover of a killed
+            worker's runs begins within this and a second.
+        capacity: runs executed at once.
+        drain_s: how long a drain waits for steps under way before it hands their runs over all the same.
+        name: unique among workers; by default host, process and a random part.
+        build: names the code that runs; by default a digest of the workflows' modules.
+        seed: for the jitter of retries; by default random.
+    """
+
+    lease_s: float = 10.0
+    capacity: int = 200
+    drain_s: float = 30.0
+    name: str | None = None
+    build: str | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.lease_s >= 0.5:
+            raise ConfigInvalid(f"lease_s is {self.lease_s}: give 0.5 seconds or more (default 10)")
+        if self.capacity < 1:
+            raise ConfigInvalid(f"capacity is {self.capacity}: give 1 or more runs (default 200)")
+        if not self.drain_s >= 0:
+            raise ConfigInvalid(f"drain_s is {self.drain_s}: give 0 or more seconds (default 30)")
+
+
+class RouterHost(Actor[Any]):
+    """Holds the router's connections for as long as the worker lives."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def started(self) -> None:
+        """Open them."""
+        await self._router.__aenter__()
+
+    async def stopped(self, reason: ExitReason) -> None:
+        """Close them."""
+        await self._router.__aexit__(None, None, None)
+
+    def receive(self, message: Any) -> None:
+        """Take no messages: the router is called, not told."""
+
+
+class Worker:
+    """A running worker. Made by `open_worker`."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        workflows: Mapping[str, Workflow[..., Any]],
+        settings: WorkerSettings,
+        router: RouterConfig | None,
+    ) -> None:
+        self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.build = settings.build or build_id(workflows)
+        self.draining = False
+        self._settings = settings
+        self._transport = transport
+        self._workflows = workflows
+        self._rng = random.Random(settings.seed)  # noqa: S311 - jitter
+        self._executions: dict[str, Execution] = {}
+        self._changed = anyio.Event()
+        self._ready = anyio.Event()
+        self._root: Supervisor
+        self._router = Router(router if router is not None else RouterConfig.from_env(os.environ))
+        self._components = Components(lambda: self._root.supervisor("components"), self._surround)
+        self._started = 0.0
+        self._renewed = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many runs it executes now."""
+        return len(self._executions)
+
+    def tree(self) -> TreeNode:
+        """Return a snapshot of the supervision tree."""
+        return self._root.tree()
+
+    async def wait(self) -> None:
+        """Wait until the worker ends: drained, or failed.
+
+        Raises:
+            SupervisorFailed: it gave up.
+        """
+        await self._root.wait()
+
+    async def drain(self) -> None:
+        """Stop claiming; finish or hand over every run at a step boundary, in mid-step after `drain_s`."""
+        self.draining = True
+        log.info("worker draining", worker=self.name, runs=self.running)
+        await self._beat()
+        for execution in self._executions.values():
+            execution.drain()
+        with anyio.move_on_after(self._settings.drain_s):
+            await self._emptied()
+
+    async def leave(self) -> None:
+        """Hand over what is left, and say goodbye."""
+        self.draining = True
+        for execution in self._executions.values():
+            execution.hand_over()
+        await self._emptied()
+        await self._transport.forget_worker(self.name)
+
+    async def _emptied(self) -> None:
+        while self._executions:
+            await self._changed.wait()
+
+    def _notice(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def _claim(self, mailbox: Mailbox[Any]) -> None:
+        """Run the claimer."""
+        names = list(self._workflows)
+        await self._ready.wait()
+        async with self._transport.watch(READY) as ready:
+            while not self.draining:
+                free = min(CLAIM_AT_ONCE, self._settings.capacity - len(self._executions))
+                if free <= 0:
+                    await self._changed.wait()
+                    continue
+                try:
+                    claims = await self._transport.claim(self.name, names, limit=free, lease_s=self._settings.lease_s)
+                    for claim in claims:
+                        await self._execute(claim)
+                    if not claims:
+                        await ready.wait(await self._nap(names))
+                except StoreUnavailable as error:
+                    log.error("store unavailable", error=str(error))
+                    await anyio.sleep(SWEEP_S)
+            await anyio.sleep_forever()
+
+    async def _nap(self, names: list[str]) -> float:
+        due = await self._transport.next_due(names)
+        if due is None:
+            return SWEEP_S
+        return min(SWEEP_S, max(0.02, due - await self._transport.now()))
+
+    async def _execute(self, claim: Claim) -> None:
+        execution = Execution(
+            claim=claim,
+            workflow=self._workflows[claim.run.workflow],
+            transport=self._transport,
+            components=self._components,
+            worker=self.name,
+            build=self.build,
+            rng=self._rng,
+        )
+        run_id = execution.run_id
+
+        async def body(mailbox: Mailbox[Any]) -> None:
+            try:
+                await execution.body(mailbox)
+            finally:
+                del self._executions[run_id]
+                self._notice()
+
+        self._executions[run_id] = execution
+        parts = (
+            ChildSpec(name="log", start=execution.writer.run, restart=Restart.TRANSIENT),
+            ChildSpec(name="body", start=body, restart=Restart.TRANSIENT, shutdown=0, significant=True),
+            ChildSpec(name="control", start=execution.control, restart=Restart.TRANSIENT, shutdown=0),
+        )
+        tree = SupervisorSpec(
+            name=run_id,
+            strategy=Strategy.REST_FOR_ONE,
+            intensity=0,
+            auto_shutdown=AutoShutdown.ANY,
+            children=parts,
+        )
+        runs = self._root.supervisor("runs")
+        await runs.start_child(ChildSpec(name=run_id, start=tree, restart=Restart.TEMPORARY, shutdown=None))
+
+    async def _keep(self, mailbox: Mailbox[Any]) -> None:
+        """Run the heartbeat."""
+        await self._ready.wait()
+        self._started, self._renewed = await self._transport.now(), anyio.current_time()
+        while True:
+            try:
+                await self._renew()
+                await self._beat()
+            except StoreUnavailable as error:
+                log.error("store unavailable", error=str(error))
+                if anyio.current_time() - self._renewed > self._settings.lease_s:
+                    await self._lose(list(self._executions))
+            await anyio.sleep(self._settings.lease_s / 3)
+
+    async def _renew(self) -> None:
+        leases = [execution.claim.lease for execution in self._executions.values()]
+        asked = anyio.current_time()
+        held = await self._transport.renew(leases, lease_s=self._settings.lease_s)
+        self._renewed = asked
+        await self._lose([lease.run_id for lease in leases if lease.run_id not in held])
+        for run_id, control_seq in held.items():
+            if run_id in self._executions:
+                await self._executions[run_id].poke(control_seq)
+
+    async def _lose(self, run_ids: list[str]) -> None:
+        """Stop working on runs whose lease is lost; one that has just ended by itself is none."""
+        for run_id in run_ids:
+            if run_id in self._executions:
+                log.warning("lease lost", run_id=run_id, worker=self.name)
+                await self._root.supervisor("runs").stop_child(run_id)
+
+    async def _beat(self) -> None:
+        await self._transport.beat(
+            WorkerInfo(
+                name=self.name,
+                build=self.build,
+                started=self._started,
+                beat=0.0,
+                running=self.running,
+                draining=self.draining,
+            )
+        )
+
+    def _spec(self) -> SupervisorSpec:
+        def dynamic(name: str) -> ChildSpec:
+            return ChildSpec(name=name, start=SupervisorSpec(name=name, intensity=10, period=60.0), shutdown=None)
+
+        return SupervisorSpec(
+            name="worker",
+            intensity=3,
+            period=30.0,
+            children=(
+                ChildSpec(name="router", start=lambda: RouterHost(self._router)),
+                dynamic("components"),
+                dynamic("runs"),
+                ChildSpec(name="heartbeat", start=self._keep, shutdown=0),
+                ChildSpec(name="claimer", start=self._claim, shutdown=0),
+            ),
+        )
+
+    @contextmanager
+    def _surround(self, attempt: Attempt) -> Iterator[None]:
+        """Set what LLM calls in an attempt find: the router, and who records them."""
+        router = current_router.set(self._router)
+        watcher = observer.set(lambda call: attempt.observe(llm_record(call)))
+        try:
+            yield
+        finally:
+            observer.reset(watcher)
+            current_router.reset(router)
+
+
+@asynccontextmanager
+async def open_worker(
+    transport: Transport,
+    workflows: Mapping[str, Workflow[..., Any]],
+    settings: WorkerSettings,
+    router: RouterConfig | None = None,
+) -> AsyncIterator[Worker]:
+    """Run a worker for as long as the block lasts; leaving it drains.
+
+    When the block is canceled or raises, runs are handed over at once, in mid-step.
+
+    Raises:
+        SupervisorFailed: it gave up.
+    """
+    worker = Worker(transport, workflows, settings, router)
+    async with supervise(worker._spec()) as root:
+        worker._root = root
+        worker._ready.set()
+        try:
+            yield worker
+            await worker.drain()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER_S):
+                await worker.leave()
+
+
+def llm_record(call: CallRecord) -> LLMCall:
+    """Put the router's account of a call into the log's words; the attempt fills in its step."""
+    return LLMCall(
+        step="",
+        attempt=0,
+        status=call.status,
+        deployment=call.deployment,
+        provider=call.provider,
+        model=call.model,
+        asked_model=call.asked_model,
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        cost_usd=call.cost_usd,
+        seconds=call.latency_s,
+        first_token_s=call.first_token_s,
+        queued_s=call.queued_s,
+        stream=call.stream,
+        reason=call.reason,
+        attempts=tuple(
+            LLMAttempt(deployment=a.deployment, outcome=a.outcome, seconds=a.latency_s, error=a.error or "")
+            for a in call.attempts
+        ),
+    )
+
+
+def build_id(workflows: Mapping[str, Workflow[..., Any]]) -> str:
+    """Name the code of some workflows: a digest of their modules' files."""
+    digest = hashlib.blake2b(digest_size=6)
+    files = {w.fn.__code__.co_filename for w in workflows.values() if hasattr(w.fn, "__code__")}
+    for file in sorted(files):
+        if Path(file).is_file():
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest()

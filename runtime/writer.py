@@ -1,0 +1,165 @@
+"""A run's log writer: the one actor that appends to a run, under its lease.
+
+Why: everything that a run does passes through here in order, so the order in the log is the order in which
+things were decided. While one append is under way the next records gather and go together; deltas of one
+attempt are merged until something else is written or `FLUSH_S` has passed, so tokens do not cost a write each.
+
+Laws kept here: 3 and 4 (a result is released only after its append was acknowledged under the fence), 6 (an
+append is refused while a control record stands unread), 11 (text waiting to be written is bounded).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import anyio
+import msgspec
+
+from ..actors import Mailbox, Ref
+from ..transports import ControlPending, Lease, Stored, Transition, Transport
+from .records import OutputDelta, Record, encode
+
+FLUSH_S = 0.03
+"""How long a delta may wait for company, seconds."""
+
+FLUSH_CHARS = 2048
+"""Merged text that is written without waiting for company."""
+
+PENDING_CHARS = 256 * 1024
+"""Text that may wait to be written before `emit` waits."""
+
+
+class Write(msgspec.Struct, frozen=True):
+    """Append these records, make the transition with the last of them, and resolve `done` when it is durable.
+
+    Once a run is interrupted (canceled), only what ends it (`last`) is still written.
+    """
+
+    records: Sequence[Record]
+    to: Transition | None = None
+    done: asyncio.Future[bool] | None = None
+    last: bool = False
+
+
+class LogWriter:
+    """Appends for one lease. `control` is told of control records before anything is appended behind them.
+
+    A write that cannot be made is never answered: its writer crashes, or the run was interrupted, and in both
+    cases whoever waits is being canceled by the run's supervisor. So no user code sees a lost lease as an error
+    that it could swallow.
+    """
+
+    def __init__(
+        self, transport: Transport, lease: Lease, seen: int, control: Callable[[Sequence[Stored]], None]
+    ) -> None:
+        self.seen = seen
+        self.interrupted = False
+        self.ended = False
+        self.ready = anyio.Event()
+        self.ref: Ref[Write] | None = None
+        self._transport = transport
+        self._lease = lease
+        self._control = control
+        self._deltas: list[OutputDelta] = []
+        self._pending_chars = 0
+        self._room = anyio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, mailbox: Mailbox[Write]) -> None:
+        """Run the actor: append what comes. An append that fails ends it, and with it the run's tree."""
+        self.ref = mailbox.ref
+        self.ready.set()
+        try:
+            while not self.ended:
+                await self._append(await mailbox.get_batch())
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def note(self, *records: Record) -> None:
+        """Append these in order, without waiting for it."""
+        self._tell(Write(self._drain_deltas(records)))
+
+    async def write(self, *records: Record) -> None:
+        """Append these and return when they are durable."""
+        await self._ask(records, None, last=False)
+
+    async def end(self, *records: Record, to: Transition) -> bool:
+        """Append a lease's last records and give it up, interrupted or not.
+
+        False if control records came in between: they have been read, so decide again how to end.
+        """
+        return await self._ask(records, to, last=True)
+
+    async def _ask(self, records: Sequence[Record], to: Transition | None, *, last: bool) -> bool:
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._tell(Write(self._drain_deltas(records), to, done, last))
+        return await done
+
+    async def show(self, delta: OutputDelta) -> None:
+        """Append a delta soon, merged with its neighbours; waits when too much text is waiting."""
+        while self._pending_chars > PENDING_CHARS:
+            await self._room.wait()
+        last = self._deltas[-1] if self._deltas else None
+        if last is not None and (last.step, last.attempt) == (delta.step, delta.attempt):
+            delta = msgspec.structs.replace(last, text=last.text + delta.text)
+            self._deltas[-1] = delta
+        else:
+            self._deltas.append(delta)
+        if len(delta.text) >= FLUSH_CHARS:
+            self.note()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.note()
+
+    def _drain_deltas(self, records: Sequence[Record]) -> Sequence[Record]:
+        deltas, self._deltas = self._deltas, []
+        self._pending_chars += sum(len(delta.text) for delta in deltas)
+        return [*deltas, *records]
+
+    def _tell(self, write: Write) -> None:
+        if self.ref is not None:
+            self.ref.tell(write)
+
+    async def _append(self, writes: list[Write]) -> None:
+        while not await self._commit([write for write in writes if write.last or not self.interrupted]):
+            await self.read_control()
+            for write in writes:
+                if write.last:
+                    _answer(write, written=False)
+            writes = [write for write in writes if not write.last]
+        self._pending_chars = 0
+        self._room.set()
+        self._room = anyio.Event()
+
+    async def _commit(self, writes: list[Write]) -> bool:
+        """Append and answer; False if control records must be read first. Nothing follows a transition."""
+        end = next((n for n, write in enumerate(writes, 1) if write.to is not None), len(writes))
+        writes = writes[:end]
+        entries = [encode(record) for write in writes for record in write.records]
+        to = writes[-1].to if writes else None
+        if entries or to is not None:
+            try:
+                await self._transport.append(self._lease, entries, to, seen=self.seen)
+            except ControlPending:
+                return False
+        self.ended = to is not None
+        for write in writes:
+            _answer(write, written=True)
+        return True
+
+    async def read_control(self) -> None:
+        """Read the control records that came since the last look, and tell of them."""
+        news = await self._transport.read(self._lease.run_id, self.seen, control=True)
+        if news:
+            self.seen = news[-1].seq
+            self._control(news)
+
+
+def _answer(write: Write, *, written: bool) -> None:
+    if write.done is not None and not write.done.done():
+        write.done.set_result(written)

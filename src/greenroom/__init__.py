@@ -1,0 +1,112 @@
+"""greenroom: an asyncio actor runtime for long-running LLM workflows.
+
+Everything public is a name of this package, of `greenroom.actors`, `greenroom.transports`, `greenroom.router`
+(through `greenroom.runtime.router`) or `greenroom.testing` (through `greenroom.runtime.testing`). Names are
+imported when first used, so that importing greenroom costs little.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .runtime.definitions import Component, Workflow, component, workflow
+    from .runtime.errors import (
+        ConfigInvalid,
+        Crash,
+        DefinitionInvalid,
+        GreenroomError,
+        InputInvalid,
+        RunCanceled,
+        RunFailed,
+        RunTimedOut,
+        StepFailed,
+        StepTimedOut,
+        UnknownWorkflow,
+        WaitTimedOut,
+    )
+    from .runtime.facade import RunHandle, Runtime
+    from .runtime.policies import Cache, Rate, Retry, Timeout
+    from .runtime.router import Router, RouterConfig
+    from .runtime.router.llm import llm
+    from .runtime.scope import emit, idempotency_key, now, random, run_id, status, uuid
+    from .runtime.worker import Worker, WorkerSettings
+
+__version__ = version("greenroom")
+
+__all__ = [
+    "Cache",
+    "Component",
+    "ConfigInvalid",
+    "Crash",
+    "DefinitionInvalid",
+    "GreenroomError",
+    "InputInvalid",
+    "Rate",
+    "Retry",
+    "Router",
+    "RouterConfig",
+    "RunCanceled",
+    "RunFailed",
+    "RunHandle",
+    "RunTimedOut",
+    "Runtime",
+    "StepFailed",
+    "StepTimedOut",
+    "Timeout",
+    "UnknownWorkflow",
+    "WaitTimedOut",
+    "Worker",
+    "WorkerSettings",
+    "Workflow",
+    "__version__",
+    "component",
+    "emit",
+    "idempotency_key",
+    "llm",
+    "now",
+    "random",
+    "run_id",
+    "status",
+    "uuid",
+    "workflow",
+]
+
+_HOME = {
+    "definitions": ("Component", "Workflow", "component", "workflow"),
+    "errors": (
+        "ConfigInvalid",
+        "Crash",
+        "DefinitionInvalid",
+        "GreenroomError",
+        "InputInvalid",
+        "RunCanceled",
+        "RunFailed",
+        "RunTimedOut",
+        "StepFailed",
+        "StepTimedOut",
+        "UnknownWorkflow",
+        "WaitTimedOut",
+    ),
+    "facade": ("RunHandle", "Runtime"),
+    "policies": ("Cache", "Rate", "Retry", "Timeout"),
+    "router": ("Router", "RouterConfig"),
+    "router.llm": ("llm",),
+    "scope": ("emit", "idempotency_key", "now", "random", "run_id", "status", "uuid"),
+    "worker": ("Worker", "WorkerSettings"),
+}
+_MODULE = {name: f"greenroom.runtime.{home}" for home, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in _MODULE:
+        raise AttributeError(f"module 'greenroom' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULE[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,24 @@
+"""Every kernel test runs on virtual time and fails if a task outlives it (law 7)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from greenroom.runtime.testing.clock import virtual_backend
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return virtual_backend()
+
+
+@pytest.fixture(autouse=True)
+async def no_task_outlives_the_test(anyio_backend: object) -> AsyncIterator[None]:
+    yield
+    await asyncio.sleep(0)
+    left = [task for task in asyncio.all_tasks() if "TestRunner" not in repr(task.get_coro())]
+    assert left == []

@@ -1,0 +1,61 @@
+"""What each act does to a run's row. Pure: transports differ in how they store rows, not in what becomes of them."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from .contract import Finish, HandOver, NewRun, Park, Run, RunState, Transition
+
+
+def queued(new: NewRun, now: float) -> Run:
+    """Return the row of a new run."""
+    return Run(
+        run_id=new.run_id,
+        workflow=new.workflow,
+        state=RunState.QUEUED,
+        seq=1,
+        control_seq=0,
+        created=now,
+        updated=now,
+        due=now if new.due is None else new.due,
+        owner=None,
+        fence=0,
+        waiting_on=None,
+        key=new.key,
+        tags=new.tags,
+    )
+
+
+def claimed(run: Run, owner: str, now: float, lease_s: float) -> Run:
+    """Return the row after a claim: leased to `owner`, due again when the lease ends."""
+    return replace(
+        run,
+        state=RunState.RUNNING,
+        owner=owner,
+        fence=run.fence + 1,
+        due=now + lease_s,
+        waiting_on=None,
+        updated=now,
+    )
+
+
+def appended(run: Run, count: int, to: Transition | None, now: float) -> Run:
+    """Return the row after an append of `count` records and a transition."""
+    run = replace(run, seq=run.seq + count, updated=now)
+    match to:
+        case None:
+            return run
+        case Finish(state):
+            return replace(run, state=state, due=None, owner=None)
+        case HandOver():
+            return replace(run, state=RunState.QUEUED, due=now, owner=None)
+        case Park(due, waiting_on, seen):
+            due = now if run.control_seq > seen else due
+            return replace(run, state=RunState.WAITING, due=due, owner=None, waiting_on=waiting_on)
+
+
+def posted(run: Run, count: int, now: float) -> Run:
+    """Return the row after `count` control records: a waiting run is due at once."""
+    seq = run.seq + count
+    due = now if run.state is RunState.WAITING else run.due
+    return replace(run, seq=seq, control_seq=seq, due=due, updated=now)
