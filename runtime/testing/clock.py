@@ -19,8 +19,8 @@ Use it for a test module by overriding the backend fixture of anyio's pytest plu
 or outside pytest with `anyio.run(main, backend="asyncio", backend_options=virtual_backend(seed)[1])`, or with
 `asyncio.Runner(loop_factory=VirtualLoop)`.
 
-Order: tasks that become ready in the same turn of the loop run in the order in which they were created (seed 0) or
-in an order drawn from the seed. Plain callbacks keep the first-in-first-out order that asyncio promises.
+Order: tasks that are ready in the same turn of the loop run first come first served (seed 0, asyncio's own order) or in
+an order drawn from the seed. Plain callbacks keep the first-in-first-out order that asyncio promises.
 
 Laws (law 12, every failure is reproducible from a printed seed):
 1. Nothing outside the loop can wake it. Sockets, pipes, subprocesses, signals, name look-ups and calls from other
@@ -32,13 +32,12 @@ Laws (law 12, every failure is reproducible from a printed seed):
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import selectors
 import threading
-import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
+from contextvars import Context
 from functools import partial
 from typing import Any, Never, TypeVar
 
@@ -60,7 +59,7 @@ def virtual_backend(seed: int = 0) -> tuple[str, dict[str, Any]]:
     """Backend name and options for anyio: what the `anyio_backend` fixture of a test module returns.
 
     Args:
-        seed: the order of tasks that are ready together; 0 is the order of their creation.
+        seed: the order of tasks that are ready together; 0 is first come first served.
     """
     return "asyncio", {"loop_factory": partial(VirtualLoop, seed)}
 
@@ -69,43 +68,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps from timer to timer, starting at 0.0 seconds.
 
     Args:
-        seed: the order of tasks that are ready in the same turn; 0 is the order of their creation.
+        seed: the order of tasks that are ready in the same turn; 0 is first come first served.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._now = 0.0
         self._order = random.Random(seed) if seed else None  # noqa: S311 - an order of tasks is no secret
-        self._numbers: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
-        self._counter = itertools.count()
-        self._arriving: list[tuple[int, Callable[[], object]]] = []
-        self._turn: list[Callable[[], object]] = []
         self._intruder: OutsideWorld | None = None
         self._home = threading.get_ident()
-        self._nowhere = Context()
         super().__init__(_NullSelector(self))
         self._clock_resolution = 1e-6  # of asyncio: at its 1 ns a timer a year ahead is never quite due
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
-
-    def call_soon(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.Handle:
-        """Schedule a callback; the step of a task takes its turn in the loop's own order."""
-        task = getattr(callback, "__self__", None)
-        if not isinstance(task, asyncio.Task):
-            return super().call_soon(callback, *args, context=context)
-        number = self._numbers.get(task)
-        if number is None:
-            number = self._numbers[task] = next(self._counter)
-        home = context if context is not None else copy_context()
-        self._arriving.append((number, partial(home.run, callback, *args)))
-        return super().call_soon(self._step, context=self._nowhere)
-
-    def _step(self) -> None:
-        self._turn.pop()()
 
     def call_soon_threadsafe(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
@@ -141,19 +118,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeout is None:
             raise Deadlock(self._deadlock())
         self._now += timeout
-        if self._arriving:
-            self._arriving.sort(key=lambda entry: -entry[0])
-            arrived = [step for _, step in self._arriving]
-            if self._order is not None:
-                self._order.shuffle(arrived)
-            self._turn = arrived + self._turn
-            self._arriving.clear()
+        if self._order is not None:
+            self._permute(self._order)
+
+    def _permute(self, order: random.Random) -> None:
+        """Shuffle the steps of tasks that are ready, among the places that they hold in the line."""
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]  # of asyncio.BaseEventLoop
+        places = [place for place, handle in enumerate(ready) if _is_step(handle)]
+        steps = [ready[place] for place in places]
+        order.shuffle(steps)
+        for place, step in zip(places, steps, strict=True):
+            ready[place] = step
 
     def _deadlock(self) -> str:
         lines = [
             f"nothing is ready and no timer is pending at virtual time {self._now:g} s; these tasks wait for ever:"
         ]
-        for task in sorted(asyncio.all_tasks(self), key=lambda task: self._numbers.get(task, -1)):
+        for task in sorted(asyncio.all_tasks(self), key=asyncio.Task.get_name):
             where = [f"{frame.f_code.co_filename}:{frame.f_lineno}" for frame in task.get_stack(limit=1)]
             lines.append(f"  {task.get_name()} at {where[0] if where else 'its end'}: {task.get_coro()!r}")
         lines.append(f"set what they wait for, or give the wait a timeout (seed {self.seed})")
@@ -182,6 +163,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     sock_connect: Any = _refuse_later
     subprocess_exec: Any = _refuse_later
     subprocess_shell: Any = _refuse_later
+
+
+def _is_step(handle: asyncio.Handle) -> bool:
+    return isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)  # type: ignore[attr-defined]
 
 
 class _NullSelector(selectors.BaseSelector):
