@@ -137,7 +137,7 @@ class Host:
         left: messages left in this turn.
     """
 
-    __slots__ = ("_hosts", "_place", "_until", "handling", "left", "scope", "task")
+    __slots__ = ("_hosts", "_place", "_scope", "_until", "canceled", "handling", "left", "task")
 
     def __init__(self, hosts: Hosts) -> None:
         self.canceled = False

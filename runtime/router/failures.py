@@ -1,0 +1,83 @@
+"""What a provider's refusal means: one table for all providers.
+
+| kind | examples | the call | the deployment |
+|---|---|---|---|
+| limited | 429 | goes elsewhere, or waits | pauses as long as it says |
+| quota | 429 insufficient_quota | goes elsewhere | opens its breaker for long |
+| refused | 401, 403, 404 of a model | goes elsewhere | opens its breaker for long |
+| unavailable | 408, 409, 5xx, no connection, timeout, not JSON, cut stream | goes elsewhere | counts |
+| caller | other 4xx | is answered as it is | is fine |
+
+Source: the error tables of both providers; OpenAI: type/code in `error`, `retry-after-ms`; Gemini: a list of errors,
+`RetryInfo.retryDelay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+LONGEST_PAUSE_S = 120.0
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A classified failure.
+
+    Attributes:
+        kind: limited, quota, refused, unavailable or caller.
+        retry_after_s: how long the provider asks to wait.
+    """
+
+    kind: str
+    message: str
+    retry_after_s: float | None = None
+
+
+def classify(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
+    """Say what an error answer means."""
+    error = error_of(body)
+    message = f"{status} {str(error.get('message') or 'no message')[:200]}"
+    if status == 429:
+        if "insufficient_quota" in (error.get("code"), error.get("type")):
+            return Refusal("quota", message)
+        return Refusal("limited", message, retry_after(headers, error))
+    if status in (401, 403, 404):
+        return Refusal("refused", message)
+    if status in (408, 409) or status >= 500:
+        return Refusal("unavailable", message, retry_after(headers, error))
+    return Refusal("caller", message)
+
+
+def error_of(body: bytes) -> dict[str, Any]:
+    """Return the error object of a body, whatever its shape; {} if there is none."""
+    try:
+        found = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return {}
+    if isinstance(found, list) and found:
+        found = found[0]
+    error = found.get("error") if isinstance(found, dict) else None
+    return error if isinstance(error, dict) else {"message": error} if error else {}
+
+
+def retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float | None:
+    """Return the seconds that an answer asks to wait."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        if (seconds := _seconds(headers.get(name), scale)) is not None:
+            return seconds
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(delay, str) and (seconds := _seconds(delay.removesuffix("s"), 1.0)) is not None:
+            return seconds
+    return None
+
+
+def _seconds(text: str | None, scale: float) -> float | None:
+    try:
+        seconds = float(text or "") * scale
+    except ValueError:
+        return None
+    return min(seconds, LONGEST_PAUSE_S) if seconds >= 0 else None
