@@ -1,0 +1,174 @@
+"""What the simulator decides, without IO: who is admitted, which fault strikes, how long things take.
+
+The clock and the seed are arguments, so that a test decides both.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from .plan import Fault, Limits, PlanInvalid, ProviderPlan, default_plans
+
+KEPT = 10_000
+"""Requests remembered."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A request as the provider saw it; `at` in seconds since the start."""
+
+    at: float
+    provider: str
+    model: str
+    path: str
+    status: int
+    tokens: int
+
+
+class Meter:
+    """A provider's token bucket: admits while it holds something, refills steadily."""
+
+    def __init__(self, per_min: float | None, burst_s: float, now: float) -> None:
+        self.limit = per_min
+        self.rate = (per_min or 0.0) / 60.0
+        self.capacity = max(1.0, self.rate * burst_s)
+        self.level = self.capacity
+        self._at = now
+
+    def look(self, now: float) -> float:
+        """Return what it holds."""
+        self.level = min(self.capacity, self.level + max(0.0, now - self._at) * self.rate)
+        self._at = max(self._at, now)
+        return self.level
+
+    def wait(self, amount: float, now: float) -> float:
+        """Return the seconds until it holds `amount`; 0: now."""
+        missing = min(amount, self.capacity) - self.look(now)
+        return 0.0 if self.limit is None or missing <= 1e-9 else missing / self.rate
+
+    def take(self, amount: float) -> None:
+        """Take it out."""
+        if self.limit is not None:
+            self.level -= amount
+
+
+class Provider:
+    """A provider at work."""
+
+    def __init__(self, plan: ProviderPlan) -> None:
+        self.plan = plan
+        self.in_flight = 0
+        self.counts: dict[str, int] = {}
+        self._meters: dict[str, tuple[Meter, Meter]] = {}
+
+    def meters(self, model: str) -> tuple[Meter, Meter]:
+        """Return the buckets of a model: requests and tokens. Each model has its own."""
+        limits: Limits = self.plan.limits
+        if model not in self._meters:
+            self._meters[model] = (
+                Meter(limits.requests_per_min, limits.burst_s, 0.0),
+                Meter(limits.tokens_per_min, limits.burst_s, 0.0),
+            )
+        return self._meters[model]
+
+    def admit(self, model: str, tokens: float, now: float) -> float:
+        """Take the room for a call; return the seconds to wait if there is none."""
+        by_request, by_token = self.meters(model)
+        wait = max(by_request.wait(1, now), by_token.wait(tokens, now))
+        places = self.plan.limits.concurrency
+        if wait == 0.0 and places is not None and self.in_flight >= places:
+            wait = 0.5
+        if wait == 0.0:
+            by_request.take(1)
+            by_token.take(tokens)
+        return wait
+
+
+class Simulator:
+    """The providers, the faults, and a record of what was seen.
+
+    Args:
+        plans: the providers.
+        faults: rules; the first that strikes counts.
+        seed: for jitter, shares and texts.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        plans: Iterable[ProviderPlan] = (),
+        *,
+        faults: Iterable[Fault] = (),
+        seed: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.plans = tuple(plans) or default_plans()
+        if len({plan.name for plan in self.plans}) != len(self.plans):
+            raise PlanInvalid("two plans have one name: give each provider its own")
+        self.seed = seed
+        self._clock = clock
+        self.faults: list[Fault] = list(faults)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen, and start the clock again."""
+        self._start = self._clock()
+        self._random = random.Random(self.seed)  # noqa: S311 - a simulation
+        self._struck: dict[int, int] = {}
+        self.providers = {plan.name: Provider(plan) for plan in self.plans}
+        self.seen: deque[Seen] = deque(maxlen=KEPT)
+
+    def now(self) -> float:
+        """Return the seconds since the start."""
+        return self._clock() - self._start
+
+    def fault_for(self, provider: str, model: str) -> Fault | None:
+        """Return the fault that strikes a call made now."""
+        now = self.now()
+        for fault in self.faults:
+            struck = self._struck.get(id(fault), 0)
+            if (
+                fault.provider in ("*", provider)
+                and fault.model in ("*", model)
+                and fault.from_s <= now < fault.until_s
+                and (fault.times is None or struck < fault.times)
+                and (fault.share >= 1.0 or self._random.random() < fault.share)
+            ):
+                self._struck[id(fault)] = struck + 1
+                return fault
+        return None
+
+    def spread(self, median: float, jitter: float) -> float:
+        """Draw a duration."""
+        return median * self._random.lognormvariate(0.0, jitter) if median > 0 else 0.0
+
+    def record(self, provider: Provider, model: str, path: str, status: int, tokens: int = 0) -> None:
+        """Remember a request."""
+        self.seen.append(Seen(self.now(), provider.plan.name, model, path, status, tokens))
+        key = str(status)
+        provider.counts[key] = provider.counts.get(key, 0) + 1
+
+    def state(self) -> dict[str, object]:
+        """Return what it saw, by provider."""
+        now = self.now()
+        return {
+            "simulator": "greenroom",
+            "seconds": round(now, 3),
+            "seed": self.seed,
+            "faults": [msgspec.to_builtins(fault) for fault in self.faults],
+            "http_429": sum(provider.counts.get("429", 0) for provider in self.providers.values()),
+            "providers": {
+                name: {
+                    "requests": sum(provider.counts.values()),
+                    "by_status": dict(provider.counts),
+                    "in_flight": provider.in_flight,
+                    "limits": msgspec.to_builtins(provider.plan.limits),
+                    "models": list(provider.plan.models),
+                }
+                for name, provider in self.providers.items()
+            },
+        }

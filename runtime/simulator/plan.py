@@ -1,0 +1,130 @@
+"""What a simulated provider offers: models, limits, speed, faults. Frozen values, validated once."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+
+class PlanInvalid(Exception):
+    """A plan or fault rule is wrong; the message names the part and the fix."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits that the provider enforces; None: none.
+
+    Attributes:
+        requests_per_min, tokens_per_min: refill of its token buckets.
+        concurrency: calls under way at once.
+        burst_s: capacity of the buckets, in seconds of refill; 60 is a whole minute.
+    """
+
+    requests_per_min: float | None = None
+    tokens_per_min: float | None = None
+    concurrency: int | None = None
+    burst_s: float = 60.0
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Speed: median seconds to the first token, tokens a second after it, and the sigma of the log-normal around."""
+
+    first_token_s: float = 0.25
+    tokens_per_s: float = 80.0
+    jitter: float = 0.2
+
+
+class FaultKind(Enum):
+    """What can go wrong."""
+
+    RATE_LIMIT = "rate_limit"
+    QUOTA = "quota"
+    ERROR = "error"
+    AUTH = "auth"
+    RESET = "reset"
+    STALL = "stall"
+    SLOW = "slow"
+    CUT = "cut"
+    MALFORMED = "malformed"
+    ERROR_EVENT = "error_event"
+    HTML = "html"
+    EMPTY = "empty"
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule: which calls fail, and how.
+
+    Attributes:
+        provider, model: whose calls; "*" means all.
+        kind: what happens.
+        status: of an `error`.
+        share: the part of the calls that it hits, 0 to 1.
+        from_s, until_s: when, in seconds since the start.
+        times: how often at most.
+        after: for stall, cut, malformed, error_event: after how many pieces of a stream.
+    """
+
+    provider: str = "*"
+    model: str = "*"
+    kind: FaultKind = FaultKind.ERROR
+    status: int = 503
+    share: float = 1.0
+    from_s: float = 0.0
+    until_s: float = float("inf")
+    times: int | None = None
+    after: int = 3
+
+    @staticmethod
+    def parse(text: str) -> Fault:
+        """Read `provider:kind[:name=value ...]`, such as `openai:503:share=0.2:from=2:until=5` or `*:cut:times=1`.
+
+        Raises:
+            PlanInvalid: names the part and the fix.
+        """
+        provider, _, rest = text.partition(":")
+        kind, *options = rest.split(":")
+        fields: dict[str, object] = {"provider": provider or "*"}
+        if kind.isdigit() and 400 <= int(kind) <= 599:
+            fields |= {"kind": FaultKind.ERROR, "status": int(kind)}
+        else:
+            try:
+                fields["kind"] = FaultKind(kind)
+            except ValueError:
+                kinds = ", ".join(one.value for one in FaultKind)
+                raise PlanInvalid(f"fault {text!r}: {kind!r} is no kind: give a status (400-599) or {kinds}") from None
+        types = {"model": str, "share": float, "from": float, "until": float, "times": int, "after": int, "status": int}
+        for option in options:
+            name, _, value = option.partition("=")
+            if name not in types:
+                raise PlanInvalid(f"fault {text!r}: {name!r} is no option: give {', '.join(types)}")
+            try:
+                fields[f"{name}_s" if name in ("from", "until") else name] = types[name](value)
+            except ValueError:
+                raise PlanInvalid(f"fault {text!r}: {name}={value!r}: give a {types[name].__name__}") from None
+        return msgspec.convert(fields, Fault)
+
+
+class ProviderPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One provider. `models` ("*",) accepts any name."""
+
+    name: str
+    models: tuple[str, ...]
+    limits: Limits = Limits()
+    latency: Latency = Latency()
+
+
+def default_plans(*, openai_rpm: float = 500, gemini_rpm: float = 300) -> tuple[ProviderPlan, ...]:
+    """Return both providers with the models that a router finds by default."""
+    return (
+        ProviderPlan(
+            name="openai",
+            models=("gpt-5.2", "gpt-5.2-mini", "text-embedding-3-small"),
+            limits=Limits(requests_per_min=openai_rpm, tokens_per_min=400_000, concurrency=100),
+        ),
+        ProviderPlan(
+            name="gemini",
+            models=("gemini-3-pro", "gemini-3-flash", "gemini-embedding-001"),
+            limits=Limits(requests_per_min=gemini_rpm, tokens_per_min=400_000, concurrency=100),
+            latency=Latency(first_token_s=0.35, tokens_per_s=120.0),
+        ),
+    )
