@@ -395,4 +395,3 @@ def _whole(response: httpx2.Response) -> Any:
     if not isinstance(found, dict) or found.get("error"):
         raise Broken(classify(500, response.headers, response.content))
     return found
-
