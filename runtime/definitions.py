@@ -12,8 +12,9 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
@@ -25,6 +26,7 @@ from .policies import ONCE, Cache, Policies, Rate, Retry, Timeout
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
 
 
 class Missing:
@@ -131,15 +133,40 @@ class Component(Definition[P, R]):
         return call
 
 
+class Inlet(Generic[T]):
+    """A named, typed way into a run: root of `Signal` and `Approval`.
+
+    Args:
+        name: 1 to 100 letters, digits, `_`, `-`, `.`; unique in its workflow.
+        type: of what is sent.
+    """
+
+    def __init__(self, name: str, type: type[T]) -> None:  # noqa: A002 - the word that says it
+        self.name = _name(name)
+        self.type = type
+
+    def check(self, data: bytes) -> bytes:
+        """Check what came from outside and return it as canonical JSON.
+
+        Raises:
+            InputInvalid: it does not fit the type; names the path and the expected type.
+        """
+        return to_json(parse_input(data, self.type, self.name), f"what is sent to {self.name}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Workflow(Definition[P, R]):
     """A composition of components; each execution of it is a run.
 
     Attributes:
         timeout_s: the run's deadline after it was created, seconds; None for none.
+        signals: what may be sent to its runs, by name.
+        approvals: what its runs may ask for, by name.
     """
 
     timeout_s: float | None = None
+    signals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
+    approvals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
 
 
 class Resource(Protocol[P, R_co]):
@@ -228,19 +255,34 @@ class Decorator(Protocol):
 def workflow(fn: Callable[P, Awaitable[R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(
-    *, name: str | None = None, timeout: float | None = None
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    signals: Iterable[Inlet[Any]] = (),
+    approvals: Iterable[Inlet[Any]] = (),
 ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
-def workflow(fn: Any = None, /, *, name: str | None = None, timeout: float | None = None) -> Any:
+def workflow(
+    fn: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    signals: Iterable[Inlet[Any]] = (),
+    approvals: Iterable[Inlet[Any]] = (),
+) -> Any:
     """Make a workflow of an async function.
 
     Args:
         fn: the function, when used as a bare decorator.
         name: its name, the one in URLs; by default the function's.
         timeout: seconds after its creation at which a run is ended (`timed_out`).
+        signals: what may be sent to its runs.
+        approvals: what its runs may ask for.
 
     Raises:
-        DefinitionInvalid: it is not async, or takes `*args` or `**kwargs`.
+        DefinitionInvalid: it is not async, or takes `*args` or `**kwargs`; or two signals share a name.
     """
+    ways = [_by_name(inlets) for inlets in (signals, approvals)]
     if timeout is not None and timeout <= 0:
         raise DefinitionInvalid(f"workflow timeout is {timeout}: give seconds above 0, or None for no deadline")
 
@@ -250,9 +292,19 @@ def workflow(fn: Any = None, /, *, name: str | None = None, timeout: float | Non
             fn=_async(target),
             summary=_summary(target),
             timeout_s=timeout,
+            signals=ways[0],
+            approvals=ways[1],
         )
 
     return define if fn is None else define(fn)
+
+
+def _by_name(inlets: Iterable[Inlet[Any]]) -> Mapping[str, Inlet[Any]]:
+    found: dict[str, Inlet[Any]] = {}
+    for inlet in inlets:
+        if found.setdefault(inlet.name, inlet) is not inlet:
+            raise DefinitionInvalid(f"two signals or approvals are named {inlet.name!r}: give one another name")
+    return MappingProxyType(found)
 
 
 def _name(name: str) -> str:

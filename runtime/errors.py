@@ -6,6 +6,8 @@
     ├── DefinitionInvalid   a component or workflow cannot be defined like this
     ├── InputInvalid        arguments do not fit; names the path and the expected type
     ├── UnknownWorkflow     no workflow has this name; names those there are
+    ├── UnknownInlet        the workflow takes no such signal, or the run asked for no such approval
+    ├── DecisionConflict    the approval was decided otherwise
     ├── PayloadInvalid      a value cannot be written to the log
     ├── StepFailed          all attempts of a step failed; raised where the workflow called it
     ├── StepTimedOut        an attempt took longer than its timeout
@@ -59,6 +61,24 @@ class UnknownWorkflow(GreenroomError):
         names = ", ".join(sorted(known)) or "none"
         super().__init__(f"no workflow is named {name!r}: this runtime has {names}")
         self.name = name
+
+
+class UnknownInlet(GreenroomError):
+    """A workflow takes no signal of this name, or a run asked for no such approval."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = ", ".join(sorted(known)) or "none"
+        super().__init__(f"there is no {what} {name!r} here: there is {names}")
+        self.name = name
+
+
+class DecisionConflict(GreenroomError):
+    """Somebody decided otherwise first; the first decision counts."""
+
+    def __init__(self, approval: str, decision: bytes) -> None:
+        super().__init__(f"approval {approval} has been decided otherwise: {decision.decode()[:200]}")
+        self.approval = approval
+        self.decision = decision
 
 
 class PayloadInvalid(GreenroomError):

@@ -10,9 +10,11 @@ Laws kept here:
 
 from __future__ import annotations
 
+import asyncio
 import enum
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -20,7 +22,7 @@ import msgspec
 import structlog
 
 from ..actors import Mailbox
-from ..transports import Claim, Finish, HandOver, RunState, Stored, Transport, control_topic
+from ..transports import Claim, Finish, HandOver, Park, RunState, Stored, Transport, control_topic
 from .components import Components
 from .definitions import Workflow
 from .log import BODY, Journal
@@ -34,11 +36,14 @@ from .records import (
     RunCompleted,
     RunFailed,
     RunHandedOver,
+    RunParked,
+    RunQueued,
     RunStarted,
     RunTimedOut,
     decode,
 )
 from .step import Attempt, Steps, describe
+from .waits import Waits, tell_parent
 from .writer import LogWriter
 
 log = structlog.get_logger("greenroom.run")
@@ -57,7 +62,16 @@ class Stop(enum.Enum):
 
     CANCEL = "cancel"
     DEADLINE = "deadline"
+    PARK = "park"
     HAND_OVER = "hand over"
+
+
+class Parking(msgspec.Struct, frozen=True):
+    """What a run waited for when its body was stopped, and the last control record it had seen then."""
+
+    waiting_on: str
+    due: float
+    seen: int
 
 
 class Execution:
@@ -67,17 +81,26 @@ class Execution:
         self,
         *,
         claim: Claim,
-        workflow: Workflow[Any, Any],
+        workflows: Mapping[str, Workflow[Any, Any]],
         transport: Transport,
         components: Components,
         worker: str,
         build: str,
         rng: random.Random,
+        park_after_s: float,
     ) -> None:
         self.claim = claim
         self.run_id = claim.run.run_id
         self.journal = Journal()
         self.writer = LogWriter(transport, claim.lease, 0, self._heed)
+        self.waits = Waits(
+            run_id=self.run_id,
+            journal=self.journal,
+            writer=self.writer,
+            transport=transport,
+            workflows=workflows,
+            changed=self._consider,
+        )
         self.steps = Steps(
             run_id=self.run_id,
             journal=self.journal,
@@ -85,15 +108,19 @@ class Execution:
             components=components,
             transport=transport,
             rng=rng,
-            idle=self.hand_over,
+            waits=self.waits,
         )
-        self._workflow = workflow
+        self._workflow = workflows[claim.run.workflow]
         self._transport = transport
         self._components = components
         self._worker = worker
         self._build = build
+        self._park_after_s = park_after_s
+        self._park_timer: asyncio.TimerHandle | None = None
+        self._parking: Parking | None = None
         self._stop: Stop | None = None
         self._scope = anyio.CancelScope()
+        self._ended = False
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
@@ -109,8 +136,11 @@ class Execution:
                 ending = await self._live(root, queued.input)
             if timer.cancelled_caught:
                 self._stop = self._stop or Stop.DEADLINE
-        while not await self._end(ending, queued.timeout_s or 0.0):
+        self._keep_awake()
+        while not await self._end(ending, queued):
             pass
+        if queued.parent and self._ended:
+            await tell_parent(self._transport, queued.parent, self.run_id)
 
     async def control(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read control records when hinted at."""
@@ -125,12 +155,33 @@ class Execution:
             await self.writer.read_control()
 
     def drain(self) -> None:
-        """Start no more attempts; hand the run over when those under way have ended."""
-        self.steps.drain()
+        """Start no more attempts; give the run up when those under way have ended."""
+        self.steps.draining = True
+        self._consider()
 
     def hand_over(self) -> None:
         """Give the run up now; attempts under way will be made again elsewhere."""
         self._interrupt(Stop.HAND_OVER)
+
+    def _consider(self) -> None:
+        """Give the run up when there is nothing to do: at once in a drain, else when it has only waited for a while."""
+        if self.waits.active or not (self.waits.pending or self.steps.draining):
+            self._keep_awake()
+        elif self.steps.draining:
+            self._interrupt(Stop.PARK if self.waits.pending else Stop.HAND_OVER)
+        elif self._park_timer is None:
+            self._park_timer = asyncio.get_running_loop().call_later(self._park_after_s, self._park)
+
+    def _park(self) -> None:
+        self._park_timer = None
+        soon = asyncio.get_running_loop().time() + self._park_after_s
+        if self.waits.pending and self.waits.at > soon:
+            self._interrupt(Stop.PARK)
+
+    def _keep_awake(self) -> None:
+        if self._park_timer is not None:
+            self._park_timer.cancel()
+            self._park_timer = None
 
     async def _load(self) -> None:
         after = 0
@@ -175,7 +226,7 @@ class Execution:
     async def _live(self, root: Attempt, arguments: msgspec.Raw) -> Ending:
         if self.journal.lost_leases >= MAX_LOST_LEASES:
             return self._poisoned()
-        self.steps.work()
+        self.waits.work()
         try:
             with self._components.inside(root):
                 result = await self._workflow.fn(**self._workflow.parse(bytes(arguments)))
@@ -184,28 +235,41 @@ class Execution:
             log.warning("run failed", workflow=self._workflow.name, error=describe(error).type)
             return RunFailed(error=describe(error)), RunState.FAILED
         finally:
-            self.steps.rest()
+            self.waits.rest()
         done = RunCompleted(result=msgspec.Raw(data), replayed=self.steps.replayed, unasked=tuple(self.journal.unasked))
         return done, RunState.COMPLETED
 
-    async def _end(self, ending: Ending | None, timeout_s: float) -> bool:
+    async def _end(self, ending: Ending | None, queued: RunQueued) -> bool:
         """Append the last record; False if a control record came first. A cancel wins over any other end."""
-        journal, end = self.journal, self.writer.end
-        if journal.cancel is not None:
-            return await end(RunCanceled(reason=journal.cancel.reason), to=Finish(RunState.CANCELED))
+        timeout_s = queued.timeout_s or 0.0
+        if self.journal.cancel is not None:
+            ending = RunCanceled(reason=self.journal.cancel.reason), RunState.CANCELED
+        elif ending is None and self._stop is Stop.DEADLINE:
+            ending = RunTimedOut(timeout_s=timeout_s), RunState.TIMED_OUT
         if ending is not None:
-            return await end(ending[0], to=Finish(ending[1]))
-        if self._stop is Stop.DEADLINE:
-            return await end(RunTimedOut(timeout_s=timeout_s), to=Finish(RunState.TIMED_OUT))
-        return await end(RunHandedOver(worker=self._worker), to=HandOver())
+            await self.waits.cancel_children(f"its parent {self.run_id} has ended ({ending[1].value})")
+            self._ended = await self.writer.end(ending[0], to=Finish(ending[1]))
+            return self._ended
+        if self._parking is not None:
+            due, seen = self._parking.due, self._parking.seen
+            if queued.timeout_s is not None:
+                due = min(due, self.journal.created + queued.timeout_s)
+            if self.journal.control_seq > seen:
+                due = self.journal.created  # something came while it was being parked: it is due at once
+            record = RunParked(waiting_on=self._parking.waiting_on, due=due if due < math.inf else None)
+            return await self.writer.end(record, to=Park(record.due, record.waiting_on, seen))
+        return await self.writer.end(RunHandedOver(worker=self._worker), to=HandOver())
 
     def _heed(self, news: Sequence[Stored]) -> None:
         for stored in news:
             self.journal.apply(decode(stored))
         if self.journal.cancel is not None:
             self._interrupt(Stop.CANCEL)
+        self.waits.hear()
 
     def _interrupt(self, stop: Stop) -> None:
+        if self._stop is None and stop is Stop.PARK:
+            self._parking = Parking(self.waits.described, self.waits.due, self.journal.control_seq)
         self._stop = self._stop or stop
         self.writer.interrupted = True
         self._scope.cancel()

@@ -15,10 +15,11 @@ from ..transports import Run, open_transport
 from .definitions import Workflow
 from .errors import ConfigInvalid, NotStarted
 from .log import Output
-from .payload import from_json
+from .payload import from_json, to_json
 from .records import Event
 from .router import RouterConfig
 from .runs import Runs, RunView
+from .signals import Signal
 from .worker import Worker, WorkerSettings, open_worker
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 DEFAULT_STORE = "sqlite:///greenroom.db"
 
@@ -165,6 +167,15 @@ class RunHandle(Generic[R]):
         async for event in self.events():
             output.apply(event)
         return output.text
+
+    async def send(self, signal: Signal[T], value: T) -> None:
+        """Send something to it.
+
+        Raises:
+            UnknownInlet: its workflow does not declare this signal.
+            RunEnded: it has ended.
+        """
+        await self._runs.signal(self.run_id, signal.name, to_json(value, f"signal {signal.name}"))
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask it to stop."""

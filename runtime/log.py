@@ -15,19 +15,27 @@ from collections.abc import Iterable
 import msgspec
 
 from .records import (
+    ApprovalRequested,
+    ApprovalResolved,
     CancelRequested,
+    ChildEnded,
+    ChildStarted,
+    Control,
     Event,
     Failure,
     LeaseTaken,
     OutputDelta,
     OutputReset,
     RunHandedOver,
+    RunParked,
     RunQueued,
     RunStarted,
+    SignalReceived,
     StepCompleted,
     StepFailed,
     StepRetrying,
     StepStarted,
+    TimerSet,
 )
 
 BODY = ""
@@ -59,7 +67,15 @@ class Journal:
     What a new attempt of an enclosing step asks again is answered from results alone: failures inside a dead
     attempt do not count. The body's own failed steps do: the body saw them, and may have gone on from there.
 
-    `leased` tells whether the newest lease was not given up in order; a lease taken after it is a takeover.
+    Attributes:
+        leased: whether the newest lease was not given up in order; a lease taken after it is a takeover.
+        began: step -> when its first attempt did.
+        due: step -> when its wait, or its pause between attempts, ends by itself.
+        signals: name -> those that no wait has taken yet, by seq.
+        asked: approvals that were asked for.
+        decisions: approval -> the seq and value of the one that counts.
+        children: step -> run that it started, until the step has ended.
+        ended: child run -> seq of the notice that it has ended.
     """
 
     def __init__(self) -> None:
@@ -75,12 +91,22 @@ class Journal:
         self.attempts: dict[str, int] = {}
         self.shown: dict[str, int] = {}
         self.unasked: dict[str, None] = {}
+        self.began: dict[str, float] = {}
+        self.due: dict[str, float] = {}
+        self.signals: dict[str, dict[int, msgspec.Raw]] = {}
+        self.asked: set[str] = set()
+        self.decisions: dict[str, tuple[int, msgspec.Raw]] = {}
+        self.children: dict[str, str] = {}
+        self.ended: dict[str, int] = {}
+        self._signal_ids: set[str] = set()
         self._scopes: dict[str, str] = {}
         self._inner: dict[str, list[str]] = {}
         self.leased = False
 
     def apply(self, event: Event) -> None:
         """Fold the next record in."""
+        if isinstance(event.record, Control):
+            self.control_seq = event.seq
         match event.record:
             case RunQueued() as record:
                 self.queued, self.created = record, event.ts
@@ -90,21 +116,38 @@ class Journal:
                 self.lost_leases += self.leased
                 self.leased = True
                 self.attempts[BODY] = self.attempts.get(BODY, 0) + 1
-            case RunHandedOver():
+            case RunHandedOver() | RunParked():
                 self.leased = False
             case CancelRequested() as record:
                 self.cancel = self.cancel or record
-                self.control_seq = event.seq
+            case SignalReceived() as record:
+                if not record.id or record.id not in self._signal_ids:
+                    self._signal_ids.add(record.id)
+                    self.signals.setdefault(record.name, {})[event.seq] = record.data
+            case ApprovalResolved() as record:
+                self.decisions.setdefault(record.approval, (event.seq, record.decision))
+            case ChildEnded() as record:
+                self.ended[record.run_id] = event.seq
+            case ChildStarted() as record:
+                self.children[record.step] = record.run_id
+            case ApprovalRequested() as record:
+                self.asked.add(record.approval)
+            case TimerSet() as record:
+                self.due[record.step] = record.due
             case StepStarted() as record:
+                self.began.setdefault(record.step, event.ts)
                 self.begin(record.step, record.scope, record.attempt)
             case StepRetrying() as record:
                 if self._scopes.get(record.step) == BODY:
                     self.failed_attempts[record.step] = self.failed_attempts.get(record.step, 0) + 1
+                    self.due[record.step] = event.ts + record.delay_s
             case StepCompleted() as record:
-                self.complete(record.step, record.result)
+                self.complete(record.step, record.result, record.taken)
                 if self._scopes.get(record.step, BODY) == BODY:
                     self.unasked[record.step] = None
             case StepFailed() as record:
+                self.due.pop(record.step, None)
+                self.children.pop(record.step, None)
                 if self._scopes.get(record.step, BODY) == BODY:
                     self.failures[record.step] = record.error
             case OutputDelta() as record:
@@ -119,15 +162,24 @@ class Journal:
             self._inner.setdefault(scope, []).append(step)
         self.attempts[step] = attempt
 
-    def complete(self, step: str, result: msgspec.Raw) -> None:
-        """Note a result; what happened inside the step will not be looked at again."""
+    def known(self, step: str) -> bool:
+        """Whether the step has begun."""
+        return step in self.attempts
+
+    def complete(self, step: str, result: msgspec.Raw, taken: int = 0) -> None:
+        """Note a result; what happened inside the step will not be looked at again, and what it took is gone."""
         self.results.setdefault(step, result)
+        self.due.pop(step, None)
+        self.children.pop(step, None)
+        if taken:
+            for waiting in self.signals.values():
+                waiting.pop(taken, None)
         self._forget_inside(step)
 
     def _forget_inside(self, step: str) -> None:
         for child in self._inner.pop(step, ()):
             self._forget_inside(child)
-            for known in (self.results, self.attempts, self.shown, self._scopes):
+            for known in (self.results, self.attempts, self.shown, self.began, self.due, self._scopes):
                 known.pop(child, None)
 
     def answer(self, step: str) -> msgspec.Raw | None:

@@ -39,7 +39,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunQueued(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The run was accepted. `input` is the workflow's arguments as a JSON object."""
+    """The run was accepted. `input` is the workflow's arguments as a JSON object, `parent` the run that started it."""
 
     kind = "run.queued"
     workflow: str
@@ -50,6 +50,7 @@ class RunQueued(Record, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     timeout_s: float | None = None
     trace_id: str = ""
+    parent: str = ""
 
 
 class LeaseTaken(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,6 +68,17 @@ class RunStarted(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The workflow's body runs for the first time."""
 
     kind = "run.started"
+
+
+class RunParked(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The run only waits: it gave up its lease and its place in memory.
+
+    `due` is when it goes on by itself, seconds since the epoch; None: when a control record comes.
+    """
+
+    kind = "run.parked"
+    waiting_on: str
+    due: float | None = None
 
 
 class RunHandedOver(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -111,7 +123,10 @@ class RunTimedOut(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepStarted(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """An attempt of a step begins. `step` is its identity, `scope` that of the step that encloses it."""
+    """An attempt of a step begins. `step` is its identity, `scope` that of the step that encloses it.
+
+    `waits_for`: the step is no work but a wait, for a timer, signal, approval or child run.
+    """
 
     kind = "step.started"
     step: str
@@ -120,7 +135,7 @@ class StepStarted(Record, frozen=True, kw_only=True, omit_defaults=True):
     scope: str = ""
     digest: str = ""
     nth: int = 1
-    input: msgspec.Raw = NULL
+    waits_for: str = ""
 
 
 class StepRetrying(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,7 +149,10 @@ class StepRetrying(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class StepCompleted(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The step's one result (JSON). `source` tells where it came from: the component, its cache or fallback."""
+    """The step's one result (JSON). `source` tells where it came from: the component, its cache or fallback, a wait.
+
+    `taken` is the seq of the control record that ended a wait, and that no other wait will get.
+    """
 
     kind = "step.completed"
     step: str
@@ -142,6 +160,7 @@ class StepCompleted(Record, frozen=True, kw_only=True, omit_defaults=True):
     result: msgspec.Raw
     seconds: float = 0.0
     source: str = "component"
+    taken: int = 0
 
 
 class StepFailed(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -210,7 +229,63 @@ class OutputReset(Record, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int
 
 
-class CancelRequested(Record, frozen=True, kw_only=True, omit_defaults=True):
+class TimerSet(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A wait ends by itself at `due`, seconds since the epoch."""
+
+    kind = "timer.set"
+    step: str
+    due: float
+
+
+class ApprovalRequested(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody has to decide: `approval` is where the decision is sent, `question` and `data` are for whoever does."""
+
+    kind = "approval.requested"
+    approval: str
+    name: str
+    question: str
+    data: msgspec.Raw = NULL
+
+
+class ChildStarted(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A step is a run of its own: `run_id`."""
+
+    kind = "child.started"
+    step: str
+    run_id: str
+    workflow: str
+
+
+class Control(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A record that comes from outside, without a lease."""
+
+
+class SignalReceived(Control, frozen=True, kw_only=True, omit_defaults=True):
+    """Control: something for the workflow. Of those with one `id` only the first counts."""
+
+    kind = "signal.received"
+    name: str
+    data: msgspec.Raw = NULL
+    id: str = ""
+
+
+class ApprovalResolved(Control, frozen=True, kw_only=True, omit_defaults=True):
+    """Control: a decision. Only the first one counts."""
+
+    kind = "approval.resolved"
+    approval: str
+    decision: msgspec.Raw
+    by: str = ""
+
+
+class ChildEnded(Control, frozen=True, kw_only=True, omit_defaults=True):
+    """Control: a run that this one started has ended. A hint: the child's own log is the truth."""
+
+    kind = "child.ended"
+    run_id: str
+
+
+class CancelRequested(Control, frozen=True, kw_only=True, omit_defaults=True):
     """Control: somebody wants the run to stop."""
 
     kind = "cancel.requested"
@@ -236,8 +311,9 @@ class Unknown(Record, frozen=True, kw_only=True, omit_defaults=True):
 KINDS: dict[str, type[Record]] = {
     cls.kind: cls
     for cls in (
-        RunQueued, LeaseTaken, RunStarted, RunHandedOver, RunCompleted, RunFailed, RunCanceled, RunTimedOut,
+        RunQueued, LeaseTaken, RunStarted, RunParked, RunHandedOver, RunCompleted, RunFailed, RunCanceled, RunTimedOut,
         StepStarted, StepRetrying, StepCompleted, StepFailed, LLMCall, Status, OutputDelta, OutputReset,
+        TimerSet, ApprovalRequested, ChildStarted, SignalReceived, ApprovalResolved, ChildEnded,
         CancelRequested, ActorRestarted,
     )
 }  # fmt: skip

@@ -20,8 +20,29 @@ import msgspec
 from ..transports import NewRun, Run, RunFilter, RunPage, RunState, Stored, Transport, digest, log_topic
 from . import records
 from .definitions import Workflow
-from .errors import CursorAhead, InputInvalid, RunCanceled, RunFailed, RunTimedOut, UnknownWorkflow, WaitTimedOut
-from .records import NULL, CancelRequested, Event, Failure, RunQueued, decode, encode
+from .errors import (
+    CursorAhead,
+    DecisionConflict,
+    InputInvalid,
+    RunCanceled,
+    RunFailed,
+    RunTimedOut,
+    UnknownInlet,
+    UnknownWorkflow,
+    WaitTimedOut,
+)
+from .records import (
+    NULL,
+    ApprovalRequested,
+    ApprovalResolved,
+    CancelRequested,
+    Event,
+    Failure,
+    RunQueued,
+    SignalReceived,
+    decode,
+    encode,
+)
 
 POLL_S = 5.0
 """How long a reader trusts that no hint means no record, seconds."""
@@ -37,6 +58,17 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
     result: msgspec.Raw = NULL
     error: Failure | None = None
+
+
+class ApprovalView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run asked for; `decision` is None while nobody has decided."""
+
+    approval: str
+    name: str
+    question: str
+    data: msgspec.Raw
+    decision: msgspec.Raw | None = None
+    by: str = ""
 
 
 class Runs:
@@ -57,6 +89,7 @@ class Runs:
         metadata: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
         trace_id: str | None = None,
+        parent: str = "",
     ) -> tuple[Run, bool]:
         """Accept a run: check its input, write it with its first record; the row, and whether it is new.
 
@@ -69,6 +102,7 @@ class Runs:
             metadata: what the caller wants to find again.
             timeout_s: deadline in seconds from now; by default the workflow's own.
             trace_id: a W3C trace id to continue; by default a new one.
+            parent: the run that starts it, and that is told of its end.
 
         Raises:
             UnknownWorkflow: no such workflow here.
@@ -92,6 +126,7 @@ class Runs:
             tags=tags,
             timeout_s=definition.timeout_s if timeout_s is None else timeout_s,
             trace_id=trace_id or secrets.token_hex(16),
+            parent=parent,
         )
         payload = digest(b"\0".join((workflow.encode(), canonical)))
         new = NewRun(run_id=run_id, workflow=workflow, first=encode(first), key=key, digest=payload, tags=tags)
@@ -197,6 +232,83 @@ class Runs:
             RunNotFound: no such run.
         """
         return await self.transport.post(run_id, [encode(CancelRequested(reason=reason))])
+
+    async def signal(self, run_id: str, name: str, data: bytes, *, id: str = "") -> Run:  # noqa: A002
+        """Send something to a run. It is kept until the workflow waits for it.
+
+        Args:
+            run_id: the run.
+            name: of a signal that its workflow declares.
+            data: JSON that fits the signal's type.
+            id: of several signals of a run with one id only the first counts; "" for none.
+
+        Raises:
+            UnknownInlet: the workflow declares no such signal.
+            InputInvalid: the data does not fit.
+            RunEnded, RunNotFound: nobody will take it.
+        """
+        run = await self.transport.run(run_id)
+        inlets = self._workflow(run).signals
+        if name not in inlets:
+            raise UnknownInlet(f"signal for workflow {run.workflow}", name, inlets)
+        record = SignalReceived(name=name, data=msgspec.Raw(inlets[name].check(data)), id=id)
+        return await self.transport.post(run_id, [encode(record)])
+
+    async def approvals(self, run_id: str) -> Sequence[ApprovalView]:
+        """What a run has asked for, and what was decided, in the order of the questions."""
+        asked: dict[str, ApprovalView] = {}
+        run = await self.transport.run(run_id)
+        after = 0
+        while after < run.seq:
+            for stored in await self.transport.read(run_id, after):
+                after = stored.seq
+                if stored.kind == ApprovalRequested.kind:
+                    question = decode(stored).record
+                    assert isinstance(question, ApprovalRequested)
+                    asked[question.approval] = ApprovalView(
+                        approval=question.approval, name=question.name, question=question.question, data=question.data
+                    )
+                elif stored.kind == ApprovalResolved.kind:
+                    answer = decode(stored).record
+                    assert isinstance(answer, ApprovalResolved)
+                    view = asked.get(answer.approval)
+                    if view is not None and view.decision is None:
+                        asked[answer.approval] = msgspec.structs.replace(view, decision=answer.decision, by=answer.by)
+        return tuple(asked.values())
+
+    async def decide(self, run_id: str, approval: str, decision: bytes, *, by: str = "") -> tuple[ApprovalView, bool]:
+        """Decide what a run has asked for; the approval as it stands, and whether this decided it.
+
+        Raises:
+            UnknownInlet: the run has asked for no such approval.
+            InputInvalid: the decision does not fit the approval's type.
+            DecisionConflict: it was decided otherwise.
+            RunEnded, RunNotFound: nobody will hear of it.
+        """
+        run = await self.transport.run(run_id)
+        view = await self._approval(run_id, approval)
+        inlets = self._workflow(run).approvals
+        if view.name not in inlets:
+            raise UnknownInlet(f"approval of workflow {run.workflow}", view.name, inlets)
+        wanted = msgspec.Raw(inlets[view.name].check(decision))
+        if new := view.decision is None:
+            record = ApprovalResolved(approval=approval, decision=wanted, by=by)
+            await self.transport.post(run_id, [encode(record)])
+            view = await self._approval(run_id, approval)
+        if bytes(view.decision or b"") != bytes(wanted):
+            raise DecisionConflict(approval, bytes(view.decision or b""))
+        return view, new
+
+    async def _approval(self, run_id: str, approval: str) -> ApprovalView:
+        views = {view.approval: view for view in await self.approvals(run_id)}
+        if approval not in views:
+            raise UnknownInlet(f"approval of run {run_id}", approval, views)
+        return views[approval]
+
+    def _workflow(self, run: Run) -> Workflow[Any, Any]:
+        if run.workflow not in self.workflows:
+            raise UnknownWorkflow(run.workflow, self.workflows)
+        return self.workflows[run.workflow]
 
 
 def outcome(view: RunView) -> bytes:

@@ -10,13 +10,20 @@ import datetime
 import random as _random
 import secrets
 import uuid as _uuid
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+import anyio
 import msgspec
 
-from .definitions import Caller, component, current_caller
-from .payload import to_json
+from .definitions import Caller, Workflow, component, current_caller
+from .payload import from_json, to_json
 from .records import NULL, OutputDelta, Status
+from .waits import ForChild, ForTime, Wait
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Scope(Caller, Protocol):
@@ -25,6 +32,10 @@ class Scope(Caller, Protocol):
     run_id: str
     step: str
     attempt: int
+
+    async def wait(self, wait: Wait) -> msgspec.Raw:
+        """Wait as a step of the run; JSON of what came."""
+        ...
 
     async def show(self, record: OutputDelta | Status) -> None:
         """Put a record into the run's stream."""
@@ -76,6 +87,63 @@ def run_id() -> str | None:
     """The id of the run that this code is part of, or None outside a run."""
     scope = current_scope()
     return scope.run_id if scope is not None else None
+
+
+async def sleep(seconds: float) -> None:
+    """Wait, for days if need be: a run that only waits is parked and goes on by itself, on any worker."""
+    scope = current_scope()
+    if scope is None:
+        await anyio.sleep(seconds)
+    else:
+        await scope.wait(ForTime(float(seconds)))
+
+
+async def child(workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run a workflow as a run of its own, with its own log, and wait for its result.
+
+    It is canceled when this run ends before it does. Outside a run the workflow is simply called.
+
+    Raises:
+        StepFailed: it ended without a result; `failure` is its own.
+    """
+    scope = current_scope()
+    if scope is None:
+        return await workflow.fn(*args, **kwargs)
+    raw = await scope.wait(ForChild(workflow, workflow.encode(workflow.bind(*args, **kwargs))))
+    return cast("R", from_json(raw, workflow.signature.result))
+
+
+async def fan_out(call: Callable[[T], Awaitable[R]], items: Iterable[T], *, concurrency: int = 10) -> list[R]:
+    """Call a component with each item, some at once, and return the results in the items' order.
+
+    Args:
+        call: of one argument.
+        items: the arguments.
+        concurrency: how many calls may be under way, 1 or more.
+
+    Raises:
+        Exception: the first error; the calls under way are canceled and no others are made.
+    """
+    results: dict[int, R] = {}
+    left = iter(list(enumerate(items)))
+
+    async def work() -> None:
+        for number, item in left:
+            results[number] = await call(item)
+
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(max(1, concurrency)):
+                group.start_soon(work)
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    return [results[number] for number in sorted(results)]
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 @component(name="greenroom.now")

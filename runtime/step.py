@@ -7,16 +7,18 @@ perform (`components.py`), the writer records (`writer.py`): this is the order i
 Laws kept here:
 3. A step has at most one recorded result; a recorded step is never executed again.
 5. A new attempt first takes back what the dead one had shown.
+6. A component starts when the log says so: its start is refused while a cancel stands unread.
 The first of the three ways to fail, an error, ends here: `StepFailed` is what the caller sees, live and on
 replay alike. Crashes belong to the supervisors, lost workers to the lease.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -25,7 +27,7 @@ import msgspec
 from ..transports import Transport, digest
 from .components import Components
 from .definitions import MISSING, Component, Definition
-from .errors import PayloadInvalid, StepFailed, StepTimedOut
+from .errors import PayloadInvalid, StepFailed, StepTimedOut, WaitTimedOut
 from .log import BODY, Journal, identify, identify_by_key
 from .payload import from_json, to_json
 from .policies import Policies
@@ -41,6 +43,7 @@ from .records import (
     StepStarted,
 )
 from .records import StepFailed as StepFailedRecord
+from .waits import ChildFailed, Wait, Waits
 from .writer import LogWriter
 
 _DEFAULTS = Policies()
@@ -62,14 +65,21 @@ class Attempt:
     async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
         """Make a call from inside this attempt a step of the run."""
         data = target.encode(arguments)
-        nth = 1
         if key is None:
-            short = (target.name, data if len(data) <= 64 else digest(data).encode())
-            nth = self._calls[short] = self._calls.get(short, 0) + 1
-            step = identify(self.step, target.name, data, nth)
+            step, nth = self._identify(target.name, data)
         else:
-            step = identify_by_key(self.step, target.name, key)
+            step, nth = identify_by_key(self.step, target.name, key), 1
         return await self._steps.take(_Call(self, target, arguments, data, step, nth))
+
+    async def wait(self, wait: Wait) -> msgspec.Raw:
+        """Make a wait from inside this attempt a step of the run."""
+        step, nth = self._identify(wait.name, wait.identity)
+        return await self._steps.wait(self, wait, step, nth)
+
+    def _identify(self, name: str, data: bytes) -> tuple[str, int]:
+        short = (name, data if len(data) <= 64 else digest(data).encode())
+        nth = self._calls[short] = self._calls.get(short, 0) + 1
+        return identify(self.step, name, data, nth), nth
 
     async def show(self, record: OutputDelta | Status) -> None:
         """Put a record into the run's stream."""
@@ -87,13 +97,13 @@ class Attempt:
         """Count this attempt as idle while it waits for a step inside it."""
         self._waiting += 1
         if self._waiting == 1:
-            self._steps.rest()
+            self._steps.waits.rest()
         try:
             yield
         finally:
             self._waiting -= 1
             if self._waiting == 0:
-                self._steps.work()
+                self._steps.waits.work()
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -113,7 +123,7 @@ class _Call(msgspec.Struct, frozen=True):
 
 
 class Steps:
-    """The steps of one run under one lease. `idle` is called when a drain finds no attempt at work."""
+    """The steps of one run under one lease. While `draining`, no attempt begins."""
 
     def __init__(
         self,
@@ -124,35 +134,18 @@ class Steps:
         components: Components,
         transport: Transport,
         rng: random.Random,
-        idle: Callable[[], None],
+        waits: Waits,
     ) -> None:
         self.run_id = run_id
         self.journal = journal
         self.writer = writer
+        self.waits = waits
         self.replayed = 0
+        self.draining = False
         self._components = components
         self._transport = transport
         self._rng = rng
-        self._idle = idle
-        self._active = 0
-        self._draining = False
         self._flights: dict[str, anyio.Event] = {}
-
-    def drain(self) -> None:
-        """Start no more attempts, and say when none is at work."""
-        self._draining = True
-        if self._active == 0:
-            self._idle()
-
-    def work(self) -> None:
-        """Count an attempt as at work."""
-        self._active += 1
-
-    def rest(self) -> None:
-        """Count an attempt as not at work."""
-        self._active -= 1
-        if self._draining and self._active == 0:
-            self._idle()
 
     async def emit(self, delta: OutputDelta) -> None:
         """Add to the run's output."""
@@ -165,22 +158,78 @@ class Steps:
         Raises:
             StepFailed: all its attempts failed, now or as recorded.
         """
-        while (flight := self._flights.get(call.step)) is not None:
+        async with self._alone(call.step):
+            answer = self._recorded(call.step, call.target.name)
+            if answer is not None:
+                return self._decode(call, answer)
+            with call.parent.waiting(), self.waits.working():
+                return await self._perform(call)
+
+    async def wait(self, parent: Attempt, wait: Wait, step: str, nth: int) -> msgspec.Raw:
+        """Wait, or find in the journal how a wait ended.
+
+        Raises:
+            StepFailed: there was no result in time, or the run waited for failed.
+        """
+        async with self._alone(step):
+            answer = self._recorded(step, wait.name)
+            if answer is not None:
+                return answer
+            with parent.waiting(), self.waits.working():
+                if step not in self.journal.attempts:
+                    started = StepStarted(
+                        step=step,
+                        name=wait.name,
+                        attempt=1,
+                        scope=parent.step,
+                        digest=digest(wait.identity),
+                        nth=nth,
+                        waits_for=wait.kind,
+                    )
+                    self.journal.begin(step, parent.step, 1)
+                    await self.writer.write(started)
+                try:
+                    ended = await wait.perform(step, self.waits)
+                except (WaitTimedOut, ChildFailed) as error:
+                    failure = error.failure if isinstance(error, ChildFailed) else describe(error, step)
+                    await self._fail(step, 1, failure, parent)
+                    raise StepFailed(wait.name, failure) from error
+                record = StepCompleted(step=step, attempt=1, result=ended.result, source=wait.kind, taken=ended.taken)
+                await self.writer.write(record)
+                self.journal.complete(step, ended.result, ended.taken)
+                return ended.result
+
+    @asynccontextmanager
+    async def _alone(self, step: str) -> AsyncIterator[None]:
+        """Let calls with one identity (by key) go one after the other."""
+        while (flight := self._flights.get(step)) is not None:
             await flight.wait()
-        answer = self.journal.answer(call.step)
+        flight = self._flights[step] = anyio.Event()
+        try:
+            yield
+        finally:
+            del self._flights[step]
+            flight.set()
+
+    def _recorded(self, step: str, name: str) -> msgspec.Raw | None:
+        """Answer from the journal.
+
+        Raises:
+            StepFailed: that is what stands there.
+        """
+        answer = self.journal.answer(step)
         if answer is not None:
             self.replayed += 1
-            return self._decode(call, answer)
-        failure = self.journal.failures.get(call.step)
+            return answer
+        failure = self.journal.failures.get(step)
         if failure is not None:
-            raise StepFailed(call.target.name, failure)
-        flight = self._flights[call.step] = anyio.Event()
-        try:
-            with call.parent.waiting():
-                return await self._perform(call)
-        finally:
-            del self._flights[call.step]
-            flight.set()
+            raise StepFailed(name, failure)
+        return None
+
+    async def _fail(self, step: str, attempt: int, failure: Failure, parent: Attempt, *before: Record) -> None:
+        await self.writer.write(*before, StepFailedRecord(step=step, attempt=attempt, error=failure))
+        if parent.step == BODY:
+            self.journal.failures[step] = failure
 
     def _decode(self, call: _Call, raw: msgspec.Raw) -> Any:
         try:
@@ -194,43 +243,51 @@ class Steps:
     async def _perform(self, call: _Call) -> Any:
         cached = await self._cached(call)
         if cached is not None:
-            return await self._complete(call, self._open(call), cached, 0.0, "cache")
+            return await self._complete(call, await self._open(call), cached, 0.0, "cache")
         total_s = call.policies.timeout.total_s
-        with anyio.move_on_after(total_s) as timer:
-            return await self._try(call)
+        now = 0.0 if total_s is None else await self._transport.now()
+        deadline = self.journal.began.setdefault(call.step, now) + (math.inf if total_s is None else total_s)
+        with anyio.move_on_after(None if total_s is None else max(0.0, deadline - now)) as timer:
+            return await self._try(call, deadline)
         assert timer.cancelled_caught
         late = StepTimedOut(f"{call.target.name} took longer than {total_s} s in all: raise Timeout.total_s")
         return await self._give_up(call, late)
 
-    async def _try(self, call: _Call) -> Any:
+    async def _try(self, call: _Call, deadline: float) -> Any:
         failed = self.journal.failed_attempts.get(call.step, 0)
         while True:
-            if self._draining:
-                await anyio.sleep_forever()
-            attempt = self._open(call)
-            self.work()
+            if (due := self.journal.due.pop(call.step, None)) is not None:
+                await self.waits.until(f"{call.target.name} to try again", due, lambda: None, deadline=deadline)
+            if self.draining:
+                with self.waits.resting():
+                    await anyio.sleep_forever()
+            attempt = await self._open(call)
+            began = time.perf_counter()
             try:
-                began = time.perf_counter()
-                try:
-                    value = await self._components.perform(call.target, call.arguments, attempt)
-                    raw = msgspec.Raw(to_json(value, f"the result of {call.target.name}"))
-                except Exception as caught:
-                    error = caught
-                else:
-                    await self._remember(call, raw)
-                    return await self._complete(call, attempt, raw, time.perf_counter() - began, "component")
-            finally:
-                self.rest()
+                value = await self._components.perform(call.target, call.arguments, attempt)
+                raw = msgspec.Raw(to_json(value, f"the result of {call.target.name}"))
+            except Exception as caught:
+                error = caught
+            else:
+                await self._remember(call, raw)
+                return await self._complete(call, attempt, raw, time.perf_counter() - began, "component")
             failed += 1
             delay = call.policies.retry.delay(failed, error, self._rng)
             if delay is None:
                 return await self._give_up(call, error)
             problem = describe(error, call.step)
             self.writer.note(StepRetrying(step=call.step, attempt=attempt.attempt, error=problem, delay_s=delay))
+            await self._pause(call, delay)
+
+    async def _pause(self, call: _Call, delay: float) -> None:
+        """Wait between attempts. For a step of the body the run may be parked: its failed attempts are in the log."""
+        if call.parent.step == BODY:
+            self.journal.due[call.step] = await self._transport.now() + delay
+        else:
             await anyio.sleep(delay)
 
-    def _open(self, call: _Call) -> Attempt:
-        """Begin the next attempt: take back what the last one had shown, and say so in the log."""
+    async def _open(self, call: _Call) -> Attempt:
+        """Begin the next attempt: take back what the last one had shown, and say so in the log before it runs."""
         number = self.journal.attempts.get(call.step, 0) + 1
         records: list[Record] = self._take_back(call.step)
         records.append(
@@ -244,7 +301,7 @@ class Steps:
             )
         )
         self.journal.begin(call.step, call.parent.step, number)
-        self.writer.note(*records)
+        await self.writer.write(*records)
         return Attempt(self, call.step, number, call.parent, call.target.name)
 
     def _take_back(self, step: str) -> list[Record]:
@@ -271,9 +328,7 @@ class Steps:
             scope = Attempt(self, step, attempt, call.parent, call.target.name)
             return await self._complete(call, scope, raw, 0.0, "fallback")
         failure = describe(error, step)
-        await self.writer.write(*records, StepFailedRecord(step=step, attempt=attempt, error=failure))
-        if call.parent.step == BODY:
-            self.journal.failures[step] = failure
+        await self._fail(step, attempt, failure, call.parent, *records)
         raise StepFailed(call.target.name, failure) from error
 
     async def _cached(self, call: _Call) -> msgspec.Raw | None:

@@ -74,6 +74,7 @@ class WorkerSettings:
         lease_s: how long a run stays with a worker that is not heard of, 0.5 s or more. Takeover of a killed
             worker's runs begins within this and a second.
         capacity: runs executed at once.
+        park_after_s: how long a run may only wait before it is parked: it gives up its lease and its place in memory.
         drain_s: how long a drain waits for steps under way before it hands their runs over all the same.
         name: unique among workers; by default host, process and a random part.
         build: names the code that runs; by default a digest of the workflows' modules.
@@ -82,6 +83,7 @@ class WorkerSettings:
 
     lease_s: float = 10.0
     capacity: int = 200
+    park_after_s: float = 1.0
     drain_s: float = 30.0
     name: str | None = None
     build: str | None = None
@@ -92,6 +94,8 @@ class WorkerSettings:
             raise ConfigInvalid(f"lease_s is {self.lease_s}: give 0.5 seconds or more (default 10)")
         if self.capacity < 1:
             raise ConfigInvalid(f"capacity is {self.capacity}: give 1 or more runs (default 200)")
+        if not self.park_after_s >= 0:
+            raise ConfigInvalid(f"park_after_s is {self.park_after_s}: give 0 or more seconds (default 1)")
         if not self.drain_s >= 0:
             raise ConfigInvalid(f"drain_s is {self.drain_s}: give 0 or more seconds (default 30)")
 
@@ -213,12 +217,13 @@ class Worker:
     async def _execute(self, claim: Claim) -> None:
         execution = Execution(
             claim=claim,
-            workflow=self._workflows[claim.run.workflow],
+            workflows=self._workflows,
             transport=self._transport,
             components=self._components,
             worker=self.name,
             build=self.build,
             rng=self._rng,
+            park_after_s=self._settings.park_after_s,
         )
         run_id = execution.run_id
 
@@ -270,9 +275,9 @@ class Worker:
                 await self._executions[run_id].poke(control_seq)
 
     async def _lose(self, run_ids: list[str]) -> None:
-        """Stop working on runs whose lease is lost; one that has just ended by itself is none."""
+        """Stop working on runs whose lease is lost; one that this worker has just given up itself is none."""
         for run_id in run_ids:
-            if run_id in self._executions:
+            if run_id in self._executions and not self._executions[run_id].writer.ended:
                 log.warning("lease lost", run_id=run_id, worker=self.name)
                 await self._root.supervisor("runs").stop_child(run_id)
 

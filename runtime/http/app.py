@@ -22,6 +22,7 @@ from ..errors import GreenroomError
 from ..runs import Runs
 from . import openapi, views
 from .guard import Guard
+from .inlets import InletResource
 from .options import ApiOptions
 from .problems import Kind, Refusal, Shield, answer
 from .resources import RunResource
@@ -50,6 +51,8 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
 
+    inlet = InletResource(supply, options)
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         with streams.drained_by_signals():
@@ -65,6 +68,9 @@ def api(
             Route("/v1/runs/{run_id}/output", run.output),
             Route("/v1/runs/{run_id}/trace", run.trace),
             Route("/v1/runs/{run_id}/cancel", run.cancel, methods=["POST"]),
+            Route("/v1/runs/{run_id}/signals/{name}", inlet.signal, methods=["POST"]),
+            Route("/v1/runs/{run_id}/approvals", inlet.approvals),
+            Route("/v1/runs/{run_id}/approvals/{approval}", inlet.decide, methods=["POST"]),
             Route("/v1/workflows", system.workflows),
             Route("/v1/system/workers", system.workers),
             Route("/livez", system.live),
@@ -91,7 +97,7 @@ class SystemResource:
 
     async def workflows(self, request: Request) -> Response:
         """List the workflows that can be started here, with the schemas of their inputs and results."""
-        root = str(request.scope.get("root_path", "")).rstrip("/")
+        root = views.root_of(request)
         return views.reply({"data": [openapi.describe(root, workflow) for workflow in self._runs().workflows.values()]})
 
     async def workers(self, request: Request) -> Response:
@@ -112,7 +118,7 @@ class SystemResource:
 
     async def schema(self, request: Request) -> Response:
         """Describe all of this as OpenAPI 3.1."""
-        root = str(request.scope.get("root_path", "")).rstrip("/")
+        root = views.root_of(request)
         secured = self._options.token is not None
         return views.reply(openapi.document(root, self._runs().workflows, secured=secured))
 

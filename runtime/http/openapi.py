@@ -14,8 +14,10 @@ import msgspec
 
 from ...transports import RunState
 from ..definitions import Workflow
+from ..runs import ApprovalView
 from ..trace import Trace
 from . import views
+from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
 from .resources import CancelRun, StartRun
@@ -78,7 +80,8 @@ def _alone(type_: Any) -> Json:
 
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
-    own = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, Trace, Problem, StartRun, CancelRun]
+    told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
+    own = [*told, Trace, Problem, StartRun, CancelRun, SendSignal, Decide]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
@@ -195,9 +198,40 @@ def _run_paths() -> Json:
             }
         },
     }
+    paths |= _inlet_paths(run)
     listing = _get("list_runs", "Runs, newest first.", {"200": _json("A page.", _ref("RunList"))}, where)
-    one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID], **item} for part, item in paths.items()}
+    one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID]} | item for part, item in paths.items()}
     return {"/v1/runs": listing} | one
+
+
+def _inlet_paths(run: Json) -> Json:
+    def post(name: str, summary: str, body: str, responses: Json, *kinds: Kind) -> Json:
+        return {
+            "post": {
+                "operationId": name,
+                "summary": summary,
+                "tags": ["runs"],
+                "requestBody": {"content": _content(_ref(body))},
+                "responses": responses
+                | _problems(*_MUTATION, Kind.UNKNOWN_RUN, Kind.UNKNOWN_INLET, Kind.RUN_ENDED, *kinds),
+            }
+        }
+
+    def named(name: str, item: Json) -> Json:
+        place = {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        return {"parameters": [_RUN_ID, place], **item}
+
+    approval = _ref("ApprovalView")
+    decided = {"200": _json("It was decided so before.", approval), "202": _json("It is decided.", approval)}
+    send = post("send_signal", "Send a signal to a run.", "SendSignal", {"202": _json("It will be taken.", run)})
+    send["post"]["parameters"] = [_header("Idempotency-Key", "Of several with one key the first counts.")]
+    decide = post("decide", "Decide on an approval.", "Decide", decided, Kind.DECIDED)
+    listed = {"200": _json("In the order of the questions.", _ref("ApprovalList"))}
+    return {
+        "/signals/{name}": named("name", send),
+        "/approvals": _get("list_approvals", "What a run has asked for.", listed),
+        "/approvals/{approval}": named("approval", decide),
+    }
 
 
 def _followed(response: Json) -> Json:

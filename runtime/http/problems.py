@@ -24,12 +24,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...transports import InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunState, StoreUnavailable
 from ..errors import (
     CursorAhead,
+    DecisionConflict,
     InputInvalid,
     NotStarted,
     PayloadInvalid,
     RunCanceled,
     RunFailed,
     RunTimedOut,
+    UnknownInlet,
     UnknownWorkflow,
 )
 from ..records import Failure
@@ -57,10 +59,12 @@ class Kind(enum.Enum):
     UNKNOWN_ADDRESS = 404, "unknown-address", "There is nothing at this address"
     UNKNOWN_WORKFLOW = 404, "unknown-workflow", "No workflow has this name"
     UNKNOWN_RUN = 404, "unknown-run", "No run has this id"
+    UNKNOWN_INLET = 404, "unknown-inlet", "No signal or approval has this name"
     METHOD_NOT_ALLOWED = 405, "method-not-allowed", "This address does not take this method"
     NOT_ACCEPTABLE = 406, "not-acceptable", "None of the accepted types can be given here"
     RUN_ENDED = 409, "run-ended", "The run has ended"
     RUN_EXISTS = 409, "run-exists", "A run with this id exists"
+    DECIDED = 409, "decided", "The approval was decided otherwise"
     CURSOR_AHEAD = 409, "cursor-ahead", "The cursor is ahead of the log"
     RUN_CANCELED = 409, "run-canceled", "The run was canceled"
     BODY_TOO_LARGE = 413, "body-too-large", "The body is too large"
@@ -86,6 +90,8 @@ TABLE: Mapping[type[Exception], Kind] = {
     UnknownWorkflow: Kind.UNKNOWN_WORKFLOW,
     InputInvalid: Kind.INVALID_INPUT,
     PayloadInvalid: Kind.INVALID_INPUT,
+    UnknownInlet: Kind.UNKNOWN_INLET,
+    DecisionConflict: Kind.DECIDED,
     RunNotFound: Kind.UNKNOWN_RUN,
     RunEnded: Kind.RUN_ENDED,
     RunFailed: Kind.RUN_FAILED,

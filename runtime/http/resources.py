@@ -84,7 +84,7 @@ class RunResource:
         body = await read_json(request, StartRun, self._options)
         run, new = await self._start(runs, workflow, body, key, trace_id(request))
         headers = {} if new else {"idempotent-replayed": "true"}
-        path = views.run_path(_root(request), run.run_id)
+        path = views.run_path(views.root_of(request), run.run_id)
         if streaming:
             seen = 0 if new else after
             return await self._stream(
@@ -94,8 +94,8 @@ class RunResource:
         view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
         headers = headers | {"location": path} | _applied(wish)
         if view.run.state.terminal:
-            return views.reply(views.run_object(_root(request), view), 200, headers)
-        return views.reply(views.run_object(_root(request), view), 202, headers | RETRY_AFTER)
+            return views.reply(views.run_object(views.root_of(request), view), 200, headers)
+        return views.reply(views.run_object(views.root_of(request), view), 202, headers | RETRY_AFTER)
 
     async def _start(
         self, runs: Runs, workflow: str, body: StartRun, key: str | None, trace: str | None
@@ -139,8 +139,8 @@ class RunResource:
         headers = {}
         if page.next_cursor is not None:
             query = request.url.include_query_params(cursor=page.next_cursor).query
-            headers["link"] = f'<{_root(request)}/v1/runs?{query}>; rel="next"'
-        return views.reply(views.run_list(_root(request), page), headers=headers)
+            headers["link"] = f'<{views.root_of(request)}/v1/runs?{query}>; rel="next"'
+        return views.reply(views.run_list(views.root_of(request), page), headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show a run; 304 if the client has this version."""
@@ -150,7 +150,7 @@ class RunResource:
             return Response(status_code=304, headers={"etag": views.etag(run), **SECURITY})
         view = await runs.view(run_id)
         headers = {"etag": views.etag(view.run), "cache-control": "no-cache"}
-        return views.reply(views.run_object(_root(request), view), headers=headers)
+        return views.reply(views.run_object(views.root_of(request), view), headers=headers)
 
     async def result(self, request: Request) -> Response:
         """Give the result itself; 202 while there is none, a problem when there will be none."""
@@ -160,7 +160,7 @@ class RunResource:
         view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
         if view.run.state.terminal:
             return views.reply(outcome(view), headers=_applied(wish))
-        return views.reply(views.run_object(_root(request), view), 202, _applied(wish) | RETRY_AFTER)
+        return views.reply(views.run_object(views.root_of(request), view), 202, _applied(wish) | RETRY_AFTER)
 
     async def events(self, request: Request) -> Response:
         """Follow the log as events, or read a page of it as JSON."""
@@ -214,7 +214,7 @@ class RunResource:
         runs, run_id = self._runs(), request.path_params["run_id"]
         body = await read_json(request, CancelRun, self._options)
         await runs.cancel(run_id, body.reason)
-        return views.reply(views.run_object(_root(request), await runs.view(run_id)), 202)
+        return views.reply(views.run_object(views.root_of(request), await runs.view(run_id)), 202)
 
     async def _stream(
         self,
@@ -255,8 +255,3 @@ def _check_cursor(run: Run, after: int) -> None:
 
 def _applied(wish: Preferences) -> dict[str, str]:
     return {} if wish.applied is None else {"preference-applied": wish.applied}
-
-
-def _root(request: Request) -> str:
-    """Where the app is mounted."""
-    return str(request.scope.get("root_path", "")).rstrip("/")

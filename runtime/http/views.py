@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ...transports import Run, RunPage, RunState, WorkerInfo
@@ -27,6 +28,7 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     result: str
     cancel: str
     trace: str
+    approvals: str
 
 
 class RunObject(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +91,11 @@ def time_of(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
 
 
+def root_of(request: Request) -> str:
+    """Say where the app is mounted."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
 def run_path(root: str, run_id: str) -> str:
     """Give the path of a run; `root` is where the app is mounted."""
     return f"{root}/v1/runs/{quote(run_id, safe='')}"
@@ -113,6 +120,7 @@ def row_object(root: str, run: Run) -> RunObject:
             result=f"{path}/result",
             cancel=f"{path}/cancel",
             trace=f"{path}/trace",
+            approvals=f"{path}/approvals",
         ),
     )
 

@@ -80,20 +80,26 @@ class Severed:
 
 
 async def crash_everywhere(
-    workflow: Workflow[P, R],
+    workflow: Workflow[P, R] | tuple[Workflow[P, R], *tuple[Workflow[..., Any], ...]],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> list[Trial]:
     """Run a workflow once undisturbed, then with a crash after every append; return the trials, clean one first.
 
+    Args:
+        workflow: the workflow, or a tuple of it and those that it runs as children.
+        *args: its arguments.
+        **kwargs: its arguments.
+
     Raises:
         AssertionError: a trial ended otherwise than the clean run, or recorded a step twice; says which.
     """
-    data = workflow.encode(workflow.bind(*args, **kwargs))
-    clean = await _trial(workflow, data, 0)
+    troupe = (workflow,) if isinstance(workflow, Workflow) else workflow
+    data = troupe[0].encode(troupe[0].bind(*args, **kwargs))
+    clean = await _trial(troupe, data, 0)
     trials = [clean]
     while True:
-        trial = await _trial(workflow, data, len(trials))
+        trial = await _trial(troupe, data, len(trials))
         if not trial.cut_after:
             return trials
         trials.append(trial)
@@ -104,10 +110,10 @@ async def crash_everywhere(
         assert not trial.recorded_twice, f"{where}: steps recorded twice: {trial.recorded_twice}"
 
 
-async def _trial(workflow: Workflow[..., Any], data: bytes, cut_after: int) -> Trial:
+async def _trial(workflows: Sequence[Workflow[..., Any]], data: bytes, cut_after: int) -> Trial:
     async with open_transport("memory://", clock=anyio.current_time) as store:
-        runs = Runs(store, {workflow.name: workflow})
-        run, _ = await runs.start(workflow.name, data)
+        runs = Runs(store, {workflow.name: workflow for workflow in workflows})
+        run, _ = await runs.start(workflows[0].name, data)
         settings = WorkerSettings(lease_s=1.0, seed=0)
         cut = False
         if cut_after:

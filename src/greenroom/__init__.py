@@ -31,16 +31,19 @@ if TYPE_CHECKING:
     from .runtime.policies import Cache, Rate, Retry, Timeout
     from .runtime.router import Router, RouterConfig
     from .runtime.router.llm import llm
-    from .runtime.scope import emit, idempotency_key, now, random, run_id, status, uuid
+    from .runtime.scope import child, emit, fan_out, idempotency_key, now, random, run_id, sleep, status, uuid
+    from .runtime.signals import Approval, Decision, Signal
     from .runtime.worker import Worker, WorkerSettings
 
 __version__ = version("greenroom")
 
 __all__ = [
+    "Approval",
     "Cache",
     "Component",
     "ConfigInvalid",
     "Crash",
+    "Decision",
     "DefinitionInvalid",
     "GreenroomError",
     "InputInvalid",
@@ -53,6 +56,7 @@ __all__ = [
     "RunHandle",
     "RunTimedOut",
     "Runtime",
+    "Signal",
     "StepFailed",
     "StepTimedOut",
     "Timeout",
@@ -62,13 +66,16 @@ __all__ = [
     "WorkerSettings",
     "Workflow",
     "__version__",
+    "child",
     "component",
     "emit",
+    "fan_out",
     "idempotency_key",
     "llm",
     "now",
     "random",
     "run_id",
+    "sleep",
     "status",
     "uuid",
     "workflow",
@@ -94,7 +101,8 @@ _HOME = {
     "policies": ("Cache", "Rate", "Retry", "Timeout"),
     "router": ("Router", "RouterConfig"),
     "router.llm": ("llm",),
-    "scope": ("emit", "idempotency_key", "now", "random", "run_id", "status", "uuid"),
+    "scope": ("child", "emit", "fan_out", "idempotency_key", "now", "random", "run_id", "sleep", "status", "uuid"),
+    "signals": ("Approval", "Decision", "Signal"),
     "worker": ("Worker", "WorkerSettings"),
 }
 _MODULE = {name: f"greenroom.runtime.{home}" for home, names in _HOME.items() for name in names}

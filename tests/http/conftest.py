@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from starlette.applications import Starlette
 
-from greenroom import Workflow, workflow
+from greenroom import Approval, Decision, Signal, Workflow, workflow
 from greenroom.runtime.http import ApiOptions, api, serve
 from greenroom.runtime.records import (
     LeaseTaken,
@@ -46,7 +46,11 @@ class Article(msgspec.Struct):
     words: int = 0
 
 
-@workflow
+words = Signal("words", str)
+publish = Approval("publish", Decision)
+
+
+@workflow(signals=[words], approvals=[publish])
 async def newsroom(topic: str, posts: int = 3) -> Article:
     """Write an article about a topic."""
     return Article(title=topic, words=posts)

@@ -212,7 +212,7 @@ async def test_an_attempt_and_a_step_end_at_their_timeouts(house: House) -> None
         return said
 
     home = house(wait)
-    async with home.worker():
+    async with home.worker(park_after_s=1000):
         began = anyio.current_time()
         run, _ = await home.runs.start("wait", b"{}")
         assert await home.runs.result(run.run_id) == b'["StepTimedOut 5","StepTimedOut 30"]'
