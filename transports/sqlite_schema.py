@@ -105,6 +105,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("DELETE FROM cache WHERE 0")  # BEGIN IMMEDIATE only reads where nothing can be written
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise unavailable(path, error) from None
