@@ -206,12 +206,15 @@ class Engine:
         except sqlite3.Error as error:
             self._fail(jobs, error)
             return
+        known = self._last
         try:
             self._look()
+            known = self._last
             answers = [self._attempt(job) for job in jobs]
             self._last = self._newest()
             self._writer.execute("COMMIT")
         except Exception as error:  # as above
+            self._last = known
             with suppress(sqlite3.Error):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
@@ -272,13 +275,12 @@ class Engine:
         if WAL_RESET_BUG and not self._warned:
             self._warned = True
             log.warning("%s is written to by several processes: %s", self._path, WAL_RESET_BUG)
-        topics = set()
+        topics = {READY}
         for number, run_id, control in self._writer.execute(
             "SELECT number, run_id, control FROM records WHERE number > ? ORDER BY number", (self._last,)
         ):
             self._last = number
-            topics |= {READY, log_topic(run_id)}
+            topics.add(log_topic(run_id))
             if control:
                 topics.add(control_topic(run_id))
-        if topics:
-            self._loop.call_soon_threadsafe(self._board.hint, topics)
+        self._loop.call_soon_threadsafe(self._board.hint, topics)

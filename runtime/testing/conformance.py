@@ -74,6 +74,8 @@ class TransportSuite:
         examples: how many random histories the model is compared with.
     """
 
+    pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.anyio
+
     shared: ClassVar[bool] = True
     examples: ClassVar[int] = 30
 
@@ -686,7 +688,6 @@ class TransportSuite:
 
     # --- any history
 
-    @pytest.mark.slow
     def test_any_history_agrees_with_the_model(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         """Random calls of several workers, in any order, over any time, do what the laws of log and lease say.
 

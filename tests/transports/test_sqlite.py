@@ -280,7 +280,7 @@ async def test_closing_answers_every_write_under_way(path: Path) -> None:
 
 async def test_closing_does_not_stop_the_event_loop(path: Path) -> None:
     async with anyio.create_task_group() as group:
-        with locked_later(path) as lock:
+        with closing(sqlite3.connect(path, isolation_level=None)) as lock:
             async with open_transport(f"sqlite:///{path}") as store:
                 lease = await leased(store, "r")
                 lock.execute("BEGIN IMMEDIATE")
@@ -289,12 +289,6 @@ async def test_closing_does_not_stop_the_event_loop(path: Path) -> None:
                 asyncio.get_running_loop().call_soon(lock.execute, "ROLLBACK")
     async with open_transport(f"sqlite:///{path}") as store:
         assert (await store.run("r")).seq == 2
-
-
-@contextmanager
-def locked_later(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
-        yield other
 
 
 async def test_a_closed_store_says_so(path: Path) -> None:
