@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
+import anyio.lowlevel
 import hypothesis
 import msgspec
 import pytest
@@ -107,6 +108,12 @@ class TransportSuite:
             return
         async with self.open(tmp_path, clock) as other:
             yield other
+
+    async def test_a_store_says_where_it_is_and_what_a_write_survives(self, store: Transport) -> None:
+        """And has every method of the contract."""
+        assert isinstance(store, Transport)
+        assert "://" in store.url
+        assert store.durability
 
     # --- creating
 
@@ -230,6 +237,31 @@ class TransportSuite:
         assert (await store.run("r")).seq == 1
         await other.append(new.lease, entries(1))
         assert (await store.run("r")).state is RunState.RUNNING
+
+    async def test_a_zombie_that_races_its_successor_writes_nothing_behind_it(
+        self, store: Transport, other: Transport, clock: Clock
+    ) -> None:
+        """From the successor's claim on, every record is the successor's (law 4)."""
+        old = (await claimed(store, lease_s=10)).lease
+        clock.advance(10)
+        refused: list[Fenced] = []
+
+        async def haunt() -> None:
+            for _ in range(10):
+                try:
+                    await store.append(old, entries(1, "old"))
+                except Fenced as refusal:
+                    refused.append(refusal)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(haunt)
+            await anyio.lowlevel.checkpoint()
+            (new,) = await claim(other, 1)
+            for _ in range(10):
+                await other.append(new.lease, entries(1, "new"))
+        kinds = [stored.kind for stored in (await store.read("r"))[1:]]
+        assert kinds == ["old"] * (30 - len(refused)) + ["new"] * 10
 
     async def test_both_owner_and_fence_are_checked(self, store: Transport) -> None:
         """A store that lost its last writes may give a fence again; the owner tells the two leases apart (law 4)."""

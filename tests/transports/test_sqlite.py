@@ -185,11 +185,36 @@ async def test_another_process_wakes_who_watches_here(store: SqliteTransport, pa
             assert said(peer) == ["created"]
 
 
+@pytest.mark.slow
+async def test_a_reader_follows_another_process_without_gap(store: SqliteTransport, path: Path) -> None:
+    seqs: list[int] = []
+    async with store.watch(log_topic("theirs")) as watch:
+        with peers(path, "appends", "theirs") as (peer,), anyio.fail_after(PATIENCE_S):
+            assert await watch.wait(PATIENCE_S)
+            while len(seqs) < 101:
+                page = await store.read("theirs", len(seqs))
+                seqs += [stored.seq for stored in page]
+                if not page:
+                    await watch.wait(5)
+            assert len(said(peer)) == 100
+    assert seqs == list(range(1, 102))
+
+
+def write_elsewhere(path: Path, key: str) -> None:
+    """As another process does."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("INSERT INTO cache VALUES (?, x'00', 0)", (key,))
+        other.commit()
+
+
 async def test_an_own_append_is_hinted_once(store: SqliteTransport, path: Path) -> None:
     lease = await leased(store, "r")
     async with store.watch(log_topic("r")) as watch:
         await store.append(lease, [entry()])
         assert await watch.wait(PATIENCE_S)
+        assert not await watch.wait(sqlite_engine.POLL_S * 5)
+        write_elsewhere(path, "a")
+        await store.forget_worker("any write looks")
         assert not await watch.wait(sqlite_engine.POLL_S * 5)
 
 
@@ -201,9 +226,7 @@ async def test_an_old_build_is_warned_of_when_a_second_process_writes(
         await leased(store, "r")
         assert caplog.messages == []
         for user in ("a", "b"):
-            with closing(sqlite3.connect(path)) as other:
-                other.execute("INSERT INTO cache VALUES (?, x'00', 0)", (user,))
-                other.commit()
+            write_elsewhere(path, user)
             await store.forget_worker("any write looks")
     assert caplog.messages == [f"{path} is written to by several processes: upgrade"]
 
