@@ -93,17 +93,20 @@ class Engine:
         self._path = path
         self._board = board
         self._loop = asyncio.get_running_loop()
+        self._version, self._last = 0, 0
         self._writer = connect(path)
         try:
             prepare(self._writer, path)
+            self._see()
             self._reader = connect(path, read_only=True)
-        except BaseException:
+        except BaseException as error:
             self._writer.close()
+            if isinstance(error, sqlite3.Error):
+                raise unavailable(path, error) from None
             raise
         self._writes: Line = queue.SimpleQueue()
         self._reads: Line = queue.SimpleQueue()
         self._touched: list[str] = []
-        self._version, self._last = 0, 0
         self._operations = self._commits = self._read = 0
         self._warned = False
         self._open = True
@@ -112,7 +115,6 @@ class Engine:
             threading.Thread(target=self._write_loop, name=f"greenroom writer {path.name}"),
             threading.Thread(target=self._read_loop, name=f"greenroom reader {path.name}"),
         ]
-        self._see()
         for thread in self._threads:
             thread.start()
 

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, closing, contextmanager
@@ -119,6 +120,16 @@ def said(peer: subprocess.Popen[str]) -> list[str]:
 def test_processes_that_make_the_file_at_once_all_open_it(path: Path) -> None:
     with peers(path, "opens", "a", "b", "c", "d") as found:
         assert [said(peer) for peer in found] == [["open"]] * 4
+
+
+async def test_opening_waits_for_another_process_that_makes_the_file(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.05, other.execute, ["ROLLBACK"])
+        done.start()
+        async with open_transport(f"sqlite:///{path}") as store:
+            assert (await store.runs(RunFilter())).runs == ()
+        done.join()
 
 
 @pytest.mark.slow
@@ -244,6 +255,13 @@ async def test_many_appends_share_few_commits(store: SqliteTransport) -> None:
     assert after.operations - before.operations == 500
     assert after.commits - before.commits <= 50
     assert [run.seq for run in (await store.runs(RunFilter())).runs] == [11] * 50
+
+
+async def test_every_commit_is_synced(store: SqliteTransport) -> None:
+    def work(db: sqlite3.Connection) -> tuple[int, str]:
+        return db.execute("PRAGMA synchronous").fetchone() + db.execute("PRAGMA journal_mode").fetchone()
+
+    assert await store._engine.write(work) == (2, "wal")
 
 
 async def test_an_operation_that_breaks_leaves_its_neighbours_alone(store: SqliteTransport, path: Path) -> None:
@@ -385,6 +403,17 @@ async def test_a_newer_schema_is_left_as_it_is(path: Path) -> None:
     text = await refusal(path)
     assert text == f"{path} has schema 2, and this greenroom knows up to 1: upgrade greenroom, or name another file"
     assert content(path) == before
+
+
+async def test_a_damaged_file_is_said_to_be(path: Path) -> None:
+    async with open_transport(f"sqlite:///{path}") as store:
+        await leased(store, "r")
+    whole = content(path)
+    await anyio.Path(path).write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    text = await refusal(path)
+    assert text == (
+        f"{path} cannot be used (database disk image is malformed): check the file with 'PRAGMA integrity_check'"
+    )
 
 
 @contextmanager
