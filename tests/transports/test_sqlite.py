@@ -258,10 +258,10 @@ async def test_many_appends_share_few_commits(store: SqliteTransport) -> None:
 
 
 async def test_every_commit_is_synced(store: SqliteTransport) -> None:
-    def work(db: sqlite3.Connection) -> tuple[int, str]:
-        return db.execute("PRAGMA synchronous").fetchone() + db.execute("PRAGMA journal_mode").fetchone()
+    def work(db: sqlite3.Connection) -> list[object]:
+        return [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
 
-    assert await store._engine.write(work) == (2, "wal")
+    assert await store._engine.write(work) == [2, "wal"]
 
 
 async def test_an_operation_that_breaks_leaves_its_neighbours_alone(store: SqliteTransport, path: Path) -> None:
