@@ -125,7 +125,7 @@ class MemoryTransport:
         return self._get(run_id)
 
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
-        if cursor is not None and not cursor.isdecimal():
+        if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)
         top = int(cursor) if cursor is not None else len(self._runs) + 1
         found = [
@@ -176,6 +176,7 @@ class MemoryTransport:
         self._cache[key] = (value, now + ttl_s)
 
     async def beat(self, info: WorkerInfo) -> None:
+        self._workers = {young.name: young for young in await self.workers()}
         self._workers[info.name] = msgspec.structs.replace(info, beat=self._clock())
 
     async def forget_worker(self, name: str) -> None:

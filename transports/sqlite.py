@@ -1,29 +1,22 @@
 """The SQLite transport: the embedded default. One file, zero set-up, several processes on one host.
 
-Why: runs must be durable with nothing installed. A writer thread takes whatever operations are waiting, does them
-in one transaction, commits, and answers them all: group commit without a timer, so that synchronous=FULL costs one
-fsync for many appends. A reader thread reads, and looks for what other processes have written.
+Why: runs must be durable with nothing installed. Here is what each call of the contract says to the database; how
+that is said durably, by which thread, and in whose company is the engine's affair (`sqlite_engine.py`).
 
-Laws kept here: 1, 2, 4 (an operation's checks and writes are in one transaction; a refused one writes nothing and
-leaves its neighbours alone), 7 (both threads end with the transport), 9 (an operation happens whole or not at all,
-whatever becomes of its caller).
-
-The file is opened by SQLite alone: opening it ourselves would drop its locks.
+Laws kept here: 1, 2, 4 (an operation's checks and writes are one function, and so in one transaction; checks come
+first, so that a refused operation has written nothing).
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import queue
 import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -44,22 +37,16 @@ from .contract import (
     RunPage,
     RunState,
     Stored,
+    StoreUnavailable,
     Transition,
-    TransportError,
     Watch,
     WorkerInfo,
     control_topic,
     log_topic,
 )
 from .hints import Board
-from .sqlite_schema import connect, prepare, unavailable
+from .sqlite_engine import Engine, Statistics
 from .transitions import appended, claimed, posted, queued
-
-R = TypeVar("R")
-Work = Callable[[sqlite3.Connection], R]
-
-POLL_S = 0.02
-"""How often other processes' writes are looked for while somebody watches, seconds."""
 
 _RUN = "run_id, workflow, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key, tags"
 
@@ -72,135 +59,15 @@ class SqliteTransport:
         "the loss of power (WAL, synchronous=FULL)"
     )
 
-    def __init__(self, path: Path, url: str, clock: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, board: Board, url: str, clock: Callable[[], float]) -> None:
         self.url = url
-        self._path = path
+        self._engine = engine
+        self._board = board
         self._clock = clock
-        self._board = Board()
-        self._loop = asyncio.get_running_loop()
-        self._writes: queue.SimpleQueue[tuple[Work[Any], asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._reads: queue.SimpleQueue[tuple[Work[Any], asyncio.Future[Any]] | None] = queue.SimpleQueue()
-        self._touched: list[str] = []
-        self._writer = connect(path)
-        prepare(self._writer, path)
-        self._reader = connect(path)
-        self._threads = [
-            threading.Thread(target=self._write_loop, name=f"greenroom writer {path.name}"),
-            threading.Thread(target=self._read_loop, name=f"greenroom reader {path.name}"),
-        ]
 
-    def start(self) -> None:
-        """Start the threads."""
-        for thread in self._threads:
-            thread.start()
-
-    def close(self) -> None:
-        """Do what is waiting, then end the threads and close the file."""
-        self._writes.put(None)
-        self._reads.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._reader.close()
-        self._writer.close()
-
-    # The threads
-
-    async def _write(self, work: Work[R]) -> R:
-        future: asyncio.Future[R] = self._loop.create_future()
-        self._writes.put((work, future))
-        return await future
-
-    async def _read(self, work: Work[R]) -> R:
-        future: asyncio.Future[R] = self._loop.create_future()
-        self._reads.put((work, future))
-        return await future
-
-    def _write_loop(self) -> None:
-        over = False
-        while not over:
-            batch = [self._writes.get()]
-            while not self._writes.empty():
-                batch.append(self._writes.get())
-            over = None in batch
-            self._commit([item for item in batch if item is not None])
-
-    def _commit(self, batch: list[tuple[Work[Any], asyncio.Future[Any]]]) -> None:
-        if not batch:
-            return
-        connection, answers = self._writer, list[tuple[asyncio.Future[Any], Any, Exception | None]]()
-        self._touched = []
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for work, future in batch:
-                try:
-                    answers.append((future, work(connection), None))
-                except TransportError as refusal:
-                    answers.append((future, None, refusal))
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            failure = unavailable(self._path, error)
-            answers = [(future, None, failure) for _, future in batch]
-            self._touched = []
-        self._loop.call_soon_threadsafe(self._answer, answers, self._touched)
-
-    def _answer(self, answers: Iterable[tuple[asyncio.Future[Any], Any, Exception | None]], topics: list[str]) -> None:
-        for future, value, error in answers:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(value)
-            else:
-                future.set_exception(error)
-        self._board.hint(topics)
-
-    def _read_loop(self) -> None:
-        connection = self._reader
-        version, last = self._look(connection, None, 0)
-        while True:
-            try:
-                item = self._reads.get(timeout=POLL_S if self._board.watched else None)
-            except queue.Empty:
-                version, last = self._look(connection, version, last)
-                continue
-            if item is None:
-                return
-            work, future = item
-            try:
-                answer: tuple[asyncio.Future[Any], Any, Exception | None] = (future, work(connection), None)
-            except TransportError as refusal:
-                answer = (future, None, refusal)
-            except sqlite3.Error as error:
-                answer = (future, None, unavailable(self._path, error))
-            self._loop.call_soon_threadsafe(self._answer, [answer], [])
-            version, last = self._look(connection, version, last)
-
-    def _look(self, connection: sqlite3.Connection, version: int | None, last: int) -> tuple[int, int]:
-        """Hint the topics of what was written since the last look, by whichever process."""
-        try:
-            (now,) = connection.execute("PRAGMA data_version").fetchone()
-            if now == version:
-                return now, last
-            if version is None:
-                (newest,) = connection.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
-                return now, newest
-            rows = connection.execute(
-                "SELECT number, run_id, control FROM records WHERE number > ?", (last,)
-            ).fetchall()
-        except sqlite3.Error:
-            return version or 0, last
-        topics = {READY} if rows else set()
-        for number, run_id, control in rows:
-            last = max(last, number)
-            topics.add(log_topic(run_id))
-            if control:
-                topics.add(control_topic(run_id))
-        if topics:
-            self._loop.call_soon_threadsafe(self._board.hint, topics)
-        return now, last
-
-    # The contract
+    def statistics(self) -> Statistics:
+        """Return how many operations have shared how many commits."""
+        return self._engine.statistics()
 
     async def now(self) -> float:
         return self._clock()
@@ -221,11 +88,11 @@ class SqliteTransport:
             places = ", ".join("?" * len(values))
             number = db.execute(f"INSERT INTO runs ({_RUN}, digest) VALUES ({places})", values).lastrowid
             db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, number) for tag in new.tags])
-            self._insert(db, new.run_id, 1, now, [new.first], control=False)
-            self._touched += (READY, log_topic(new.run_id))
+            _insert(db, new.run_id, 1, now, [new.first], control=False)
+            self._engine.touch(READY, log_topic(new.run_id))
             return run, True
 
-        return await self._write(work)
+        return await self._engine.write(work)
 
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
@@ -237,15 +104,15 @@ class SqliteTransport:
             if seen is not None and run.control_seq > seen:
                 raise ControlPending(run.run_id, run.control_seq)
             now = self._clock()
-            self._insert(db, run.run_id, run.seq + 1, now, entries, control=False)
+            _insert(db, run.run_id, run.seq + 1, now, entries, control=False)
             changed = appended(run, len(entries), to, now)
-            self._update(db, changed)
-            self._touched.append(log_topic(run.run_id))
+            _update(db, changed)
+            self._engine.touch(log_topic(run.run_id))
             if to is not None:
-                self._touched.append(READY)
+                self._engine.touch(READY)
             return changed
 
-        return await self._write(work)
+        return await self._engine.write(work)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
@@ -253,38 +120,13 @@ class SqliteTransport:
             if run.state.terminal:
                 raise RunEnded(run_id, run.state)
             now = self._clock()
-            self._insert(db, run_id, run.seq + 1, now, entries, control=True)
+            _insert(db, run_id, run.seq + 1, now, entries, control=True)
             changed = posted(run, len(entries), now)
-            self._update(db, changed)
-            self._touched += (READY, log_topic(run_id), control_topic(run_id))
+            _update(db, changed)
+            self._engine.touch(READY, log_topic(run_id), control_topic(run_id))
             return changed
 
-        return await self._write(work)
-
-    def _insert(
-        self, db: sqlite3.Connection, run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool
-    ) -> None:
-        db.executemany(
-            "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES (?, ?, ?, ?, ?, ?)",
-            [(run_id, seq + n, now, entry.kind, control, entry.body) for n, entry in enumerate(entries)],
-        )
-
-    def _update(self, db: sqlite3.Connection, run: Run) -> None:
-        db.execute(
-            "UPDATE runs SET state = ?, seq = ?, control_seq = ?, updated = ?, due = ?, owner = ?, fence = ?,"
-            " waiting_on = ? WHERE run_id = ?",
-            (
-                run.state.value,
-                run.seq,
-                run.control_seq,
-                run.updated,
-                run.due,
-                run.owner,
-                run.fence,
-                run.waiting_on,
-                run.run_id,
-            ),
-        )
+        return await self._engine.write(work)
 
     async def read(self, run_id: str, after: int = 0, limit: int = 1000, *, control: bool = False) -> list[Stored]:
         only = "AND control = 1" if control else ""
@@ -298,13 +140,13 @@ class SqliteTransport:
                 _get(db, run_id)
             return [Stored(*row) for row in rows]
 
-        return await self._read(work)
+        return await self._engine.read(work)
 
     async def run(self, run_id: str) -> Run:
-        return await self._read(lambda db: _get(db, run_id))
+        return await self._engine.read(lambda db: _get(db, run_id))
 
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
-        if cursor is not None and not cursor.isdecimal():
+        if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)
         tests, values = ["number < ?"], [int(cursor) if cursor is not None else 2**62]
         filters: list[tuple[str, Any]] = [
@@ -327,7 +169,7 @@ class SqliteTransport:
             rows = rows[:limit]
             return RunPage(tuple(_run(row[1:]) for row in rows), str(rows[-1][0]) if more else None)
 
-        return await self._read(work)
+        return await self._engine.read(work)
 
     async def claim(self, worker: str, workflows: Sequence[str], *, limit: int, lease_s: float) -> list[Claim]:
         names = json.dumps(list(workflows))
@@ -336,7 +178,7 @@ class SqliteTransport:
             now = self._clock()
             rows = db.execute(
                 f"SELECT {_RUN} FROM runs WHERE due <= ? AND workflow IN (SELECT value FROM json_each(?))"
-                " ORDER BY due LIMIT ?",
+                " ORDER BY due, number LIMIT ?",
                 (now, names, limit),
             ).fetchall()
             claims: list[Claim] = []
@@ -344,11 +186,11 @@ class SqliteTransport:
                 run = _run(row)
                 owner = f"{worker}#{secrets.token_hex(8)}"
                 changed = claimed(run, owner, now, lease_s)
-                self._update(db, changed)
+                _update(db, changed)
                 claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
             return claims
 
-        return await self._write(work)
+        return await self._engine.write(work)
 
     async def renew(self, leases: Sequence[Lease], *, lease_s: float) -> Mapping[str, int]:
         def work(db: sqlite3.Connection) -> dict[str, int]:
@@ -364,7 +206,7 @@ class SqliteTransport:
                     held[lease.run_id] = row[0]
             return held
 
-        return await self._write(work) if leases else {}
+        return await self._engine.write(work) if leases else {}
 
     async def next_due(self, workflows: Sequence[str]) -> float | None:
         names = json.dumps(list(workflows))
@@ -377,14 +219,14 @@ class SqliteTransport:
             row = db.execute(sql, (names,)).fetchone()
             return None if row is None else row[0]
 
-        return await self._read(work)
+        return await self._engine.read(work)
 
     async def cache_get(self, key: str) -> bytes | None:
         def work(db: sqlite3.Connection) -> bytes | None:
             row = db.execute("SELECT value FROM cache WHERE key = ? AND expires > ?", (key, self._clock())).fetchone()
             return None if row is None else row[0]
 
-        return await self._read(work)
+        return await self._engine.read(work)
 
     async def cache_put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         def work(db: sqlite3.Connection) -> None:
@@ -392,18 +234,19 @@ class SqliteTransport:
             db.execute("DELETE FROM cache WHERE expires <= ?", (now,))
             db.execute("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", (key, value, now + ttl_s))
 
-        await self._write(work)
+        await self._engine.write(work)
 
     async def beat(self, info: WorkerInfo) -> None:
         def work(db: sqlite3.Connection) -> None:
             now = self._clock()
             body = msgspec.json.encode(msgspec.structs.replace(info, beat=now))
+            db.execute("DELETE FROM workers WHERE beat <= ?", (now - 3600,))
             db.execute("INSERT OR REPLACE INTO workers VALUES (?, ?, ?)", (info.name, body, now))
 
-        await self._write(work)
+        await self._engine.write(work)
 
     async def forget_worker(self, name: str) -> None:
-        await self._write(lambda db: db.execute("DELETE FROM workers WHERE name = ?", (name,)) and None)
+        await self._engine.write(lambda db: db.execute("DELETE FROM workers WHERE name = ?", (name,)) and None)
 
     async def workers(self) -> list[WorkerInfo]:
         def work(db: sqlite3.Connection) -> list[WorkerInfo]:
@@ -412,12 +255,40 @@ class SqliteTransport:
             ).fetchall()
             return [msgspec.json.decode(row[0], type=WorkerInfo) for row in rows]
 
-        return await self._read(work)
+        return await self._engine.read(work)
 
-    def watch(self, *topics: str) -> AbstractAsyncContextManager[Watch]:
-        watching = self._board.watch(*topics)
-        self._reads.put((lambda db: None, self._loop.create_future()))
-        return watching
+    @asynccontextmanager
+    async def watch(self, *topics: str) -> AsyncIterator[Watch]:
+        async with self._board.watch(*topics) as watch:
+            self._engine.look()
+            yield watch
+
+
+def _insert(
+    db: sqlite3.Connection, run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool
+) -> None:
+    db.executemany(
+        "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES (?, ?, ?, ?, ?, ?)",
+        [(run_id, seq + n, now, entry.kind, control, entry.body) for n, entry in enumerate(entries)],
+    )
+
+
+def _update(db: sqlite3.Connection, run: Run) -> None:
+    db.execute(
+        "UPDATE runs SET state = ?, seq = ?, control_seq = ?, updated = ?, due = ?, owner = ?, fence = ?,"
+        " waiting_on = ? WHERE run_id = ?",
+        (
+            run.state.value,
+            run.seq,
+            run.control_seq,
+            run.updated,
+            run.due,
+            run.owner,
+            run.fence,
+            run.waiting_on,
+            run.run_id,
+        ),
+    )
 
 
 def _get(db: sqlite3.Connection, run_id: str) -> Run:
@@ -460,9 +331,11 @@ async def open_sqlite(
     Raises:
         StoreUnavailable: the file cannot be opened; says why and what to do.
     """
-    transport = SqliteTransport(path, url, clock)
-    transport.start()
+    if str(path) == ":memory:":
+        raise StoreUnavailable(f"{url} would be another database to each connection: use memory://")
+    board = Board()
+    engine = Engine(path, board)
     try:
-        yield transport
+        yield SqliteTransport(engine, board, url, clock)
     finally:
-        transport.close()
+        await engine.close()

@@ -36,4 +36,13 @@ def __getattr__(name: str) -> Any:
     """Import a name on its first use."""
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "TransportSuite":
+        _explain_asserts()
     return getattr(import_module(_MODULE[name]), name)
+
+
+def _explain_asserts() -> None:
+    """Have pytest say what differed in the suite, as in a test module."""
+    import pytest
+
+    pytest.register_assert_rewrite(f"{__name__}.conformance", f"{__name__}.conformance_model")

@@ -1,0 +1,47 @@
+"""Another process on the same store: `python peer.py URL COMMAND [RUN]`. Starts when it is sent a line."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+
+from greenroom.transports import Entry, NewRun, Transport, open_transport
+
+
+def say(text: object) -> None:
+    print(text, flush=True)
+
+
+async def opens(store: Transport, run: str) -> None:
+    """Only open the store."""
+    say("open")
+
+
+async def creates(store: Transport, run: str) -> None:
+    """Create one run."""
+    await store.create(NewRun(run_id=run, workflow=run, first=Entry("first", b"")))
+    say("created")
+
+
+async def appends(store: Transport, run: str) -> None:
+    """Append to a run of its own until killed, or 100 times; says each seq once it is acknowledged."""
+    await store.create(NewRun(run_id=run, workflow=run, first=Entry("first", b"")))
+    (claim,) = await store.claim(run, [run], limit=1, lease_s=0.5)
+    for n in itertools.count() if run.startswith("endless") else range(100):
+        say((await store.append(claim.lease, [Entry("k", f"{n}".encode() * 50)])).seq)
+
+
+async def claims(store: Transport, run: str) -> None:
+    """Claim runs of workflow `w` until none is due; says each one's id."""
+    while got := await store.claim(run, ["w"], limit=1, lease_s=3600):
+        say(got[0].lease.run_id)
+
+
+async def main(url: str, command: str, run: str) -> None:
+    sys.stdin.readline()
+    async with open_transport(url) as store:
+        await {"opens": opens, "creates": creates, "appends": appends, "claims": claims}[command](store, run)
+
+
+asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,288 @@
+"""The SQLite engine: one file, a connection that writes and one that reads, a thread for each, and group commit.
+
+Why: an fsync for every append would be the price of durability. The writing thread takes whatever operations are
+waiting, does them in one transaction, commits, and only then answers them all; while it commits the next ones gather.
+It also looks for what other processes have appended, so that their hints reach this one.
+
+Laws kept here:
+7. Both threads end with the engine, after what was waiting has been done.
+9. An operation happens whole or not at all, whatever becomes of its caller. One that is refused, or breaks, leaves its
+   neighbours alone.
+
+Only one connection of a process writes, and so checkpoints. The file is opened by SQLite alone: opening it ourselves
+would drop its locks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import anyio
+import msgspec
+
+from .contract import READY, StoreUnavailable, TransportError, control_topic, log_topic
+from .hints import Board
+from .sqlite_schema import WAL_RESET_BUG, connect, prepare, unavailable
+
+R = TypeVar("R")
+Work: TypeAlias = Callable[[sqlite3.Connection], R]
+
+POLL_S = 0.02
+"""How often other processes' writes are looked for while somebody watches, seconds."""
+
+BATCH = 1000
+"""Operations in one transaction at most, so that other processes get their turn."""
+
+log = logging.getLogger("greenroom.sqlite")
+
+
+class Job(NamedTuple):
+    """An operation that waits for its thread."""
+
+    work: Work[Any]
+    future: asyncio.Future[Any]
+
+
+class Answer(NamedTuple):
+    """What became of an operation."""
+
+    future: asyncio.Future[Any]
+    value: Any
+    error: Exception | None
+
+
+class Word(enum.Enum):
+    """What a thread is told other than an operation."""
+
+    LOOK = "look for other processes' writes"
+    END = "end: nothing follows"
+
+
+Line: TypeAlias = queue.SimpleQueue[Job | Word]
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What the engine has done since it was opened."""
+
+    operations: int
+    commits: int
+    reads: int
+
+
+class Engine:
+    """The threads and connections of one file; to be opened and closed on one event loop.
+
+    Args:
+        path: the database; made if it is not there.
+        board: who is hinted of what is written.
+
+    Raises:
+        StoreUnavailable: the file cannot be opened; says why and what to do.
+    """
+
+    def __init__(self, path: Path, board: Board) -> None:
+        self._path = path
+        self._board = board
+        self._loop = asyncio.get_running_loop()
+        self._version, self._last = 0, 0
+        self._writer = connect(path)
+        try:
+            prepare(self._writer, path)
+            self._see()
+            self._reader = connect(path, read_only=True)
+        except BaseException as error:
+            self._writer.close()
+            if isinstance(error, sqlite3.Error):
+                raise unavailable(path, error) from None
+            raise
+        self._writes: Line = queue.SimpleQueue()
+        self._reads: Line = queue.SimpleQueue()
+        self._touched: list[str] = []
+        self._operations = self._commits = self._read = 0
+        self._warned = False
+        self._open = True
+        self._ended = [asyncio.Event(), asyncio.Event()]
+        self._threads = [
+            threading.Thread(target=self._write_loop, name=f"greenroom writer {path.name}"),
+            threading.Thread(target=self._read_loop, name=f"greenroom reader {path.name}"),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def write(self, work: Work[R]) -> R:
+        """Do this in the next transaction; return when that is committed.
+
+        Raises:
+            StoreUnavailable: it could not be committed.
+            TransportError: what `work` refused with, before it wrote anything.
+        """
+        return await self._ask(self._writes, work)
+
+    async def read(self, work: Work[R]) -> R:
+        """Do this on the reading connection."""
+        return await self._ask(self._reads, work)
+
+    def touch(self, *topics: str) -> None:
+        """From within a write: hint these once it is committed."""
+        self._touched += topics
+
+    def look(self) -> None:
+        """Begin to look for other processes' writes, if somebody watches now."""
+        self._writes.put(Word.LOOK)
+
+    def statistics(self) -> Statistics:
+        """Return what has been done so far."""
+        return Statistics(self._operations, self._commits, self._read)
+
+    async def close(self) -> None:
+        """Do what is waiting, then end the threads and close the file."""
+        self._open = False
+        self._reads.put(Word.END)
+        self._writes.put(Word.END)
+        try:
+            with anyio.CancelScope(shield=True):
+                for ended in self._ended:
+                    await ended.wait()
+        finally:
+            for thread in self._threads:
+                thread.join()
+
+    async def _ask(self, line: Line, work: Work[R]) -> R:
+        if not self._open:
+            raise StoreUnavailable(f"{self._path} was closed by this process: use a store only within its 'async with'")
+        future: asyncio.Future[R] = self._loop.create_future()
+        line.put(Job(work, future))
+        return await future
+
+    # The reading thread
+
+    def _read_loop(self) -> None:
+        while isinstance(job := self._reads.get(), Job):
+            self._read += 1
+            try:
+                answer = Answer(job.future, job.work(self._reader), None)
+            except Exception as error:  # the caller's, whatever it is: the thread must outlive it
+                answer = Answer(job.future, None, self._failure(error))
+            self._loop.call_soon_threadsafe(self._answer, [answer])
+        self._reader.close()
+        self._loop.call_soon_threadsafe(self._ended[1].set)
+
+    # The writing thread
+
+    def _write_loop(self) -> None:
+        over = False
+        while not over:
+            batch = self._gather()
+            over = Word.END in batch
+            if jobs := [item for item in batch if isinstance(item, Job)]:
+                self._commit(jobs)
+            else:
+                with suppress(sqlite3.Error):
+                    self._look()
+        self._writer.close()
+        self._loop.call_soon_threadsafe(self._ended[0].set)
+
+    def _gather(self) -> list[Job | Word]:
+        try:
+            batch = [self._writes.get(timeout=POLL_S if self._board.watched else None)]
+        except queue.Empty:
+            return []
+        while len(batch) < BATCH and not self._writes.empty():
+            batch.append(self._writes.get())
+        return batch
+
+    def _commit(self, jobs: Sequence[Job]) -> None:
+        """Do these in one transaction; if one of them breaks, each in its own, so that it alone hears of it."""
+        self._touched = []
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            self._fail(jobs, error)
+            return
+        known = self._last
+        try:
+            self._look()
+            known = self._last
+            answers = [self._attempt(job) for job in jobs]
+            self._last = self._newest()
+            self._writer.execute("COMMIT")
+        except Exception as error:  # as above
+            self._last = known
+            with suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+            if len(jobs) == 1:
+                self._fail(jobs, error)
+                return
+            for job in jobs:
+                self._commit([job])
+            return
+        self._operations += len(jobs)
+        self._commits += 1
+        self._loop.call_soon_threadsafe(self._answer, answers, self._touched)
+
+    def _attempt(self, job: Job) -> Answer:
+        try:
+            return Answer(job.future, job.work(self._writer), None)
+        except TransportError as refusal:
+            return Answer(job.future, None, refusal)
+
+    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
+        answers = [Answer(job.future, None, self._failure(error)) for job in jobs]
+        self._loop.call_soon_threadsafe(self._answer, answers)
+
+    def _failure(self, error: Exception) -> Exception:
+        """Tell the store's failures from those of the operation, which are its caller's to see."""
+        if isinstance(error, sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
+            return unavailable(self._path, error)
+        return error
+
+    def _answer(self, answers: Sequence[Answer], topics: Sequence[str] = ()) -> None:
+        for future, value, error in answers:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+        self._board.hint(topics)
+
+    # Other processes
+
+    def _see(self) -> None:
+        """Take what is there now as known."""
+        (self._version,) = self._writer.execute("PRAGMA data_version").fetchone()
+        self._last = self._newest()
+
+    def _newest(self) -> int:
+        newest: int
+        (newest,) = self._writer.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
+        return newest
+
+    def _look(self) -> None:
+        """Hint the topics of what other processes have appended; `data_version` changes with their commits alone."""
+        (version,) = self._writer.execute("PRAGMA data_version").fetchone()
+        if version == self._version:
+            return
+        self._version = version
+        if WAL_RESET_BUG and not self._warned:
+            self._warned = True
+            log.warning("%s is written to by several processes: %s", self._path, WAL_RESET_BUG)
+        topics = {READY}
+        for number, run_id, control in self._writer.execute(
+            "SELECT number, run_id, control FROM records WHERE number > ? ORDER BY number", (self._last,)
+        ):
+            self._last = number
+            topics.add(log_topic(run_id))
+            if control:
+                topics.add(control_topic(run_id))
+        self._loop.call_soon_threadsafe(self._board.hint, topics)
