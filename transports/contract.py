@@ -65,16 +65,54 @@ class Stored(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class Lane(msgspec.Struct, frozen=True, kw_only=True):
+    """The line that a run stands in until it is claimed; runs of one lane are claimed the longest due first.
+
+    Attributes:
+        workflow: only workers that have it claim the run.
+        build: only workers of this build do; "" for any.
+        priority: lanes of a higher one go first.
+        tenant: lanes of one priority take turns: the tenant with the fewest runs at work goes first.
+        gate: what limits of the workflow are counted by (`Terms`), such as a user's id.
+    """
+
+    workflow: str
+    build: str = ""
+    priority: int = 0
+    tenant: str = ""
+    gate: str = ""
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker claims the runs of one workflow.
+
+    Attributes:
+        pinned: a run stays with the build of the worker that claims it first.
+        concurrency: runs of one gate at work at once, over all workers; None for no bound.
+        starts: runs of one gate started in `per_s` seconds (a token bucket that holds as many); None for no bound.
+            A run that was claimed before does not count.
+        per_s: seconds.
+    """
+
+    pinned: bool = False
+    concurrency: int | None = None
+    starts: float | None = None
+    per_s: float = 1.0
+
+
 class NewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What creating a run takes. `digest` identifies the request's payload for its idempotency key."""
+    """What creating a run takes. `digest` identifies the request's payload for its idempotency key.
+
+    `entries` are its first records, one or more. `due` is when it may start; None: at once.
+    """
 
     run_id: str
-    workflow: str
-    first: Entry
+    lane: Lane
+    entries: tuple[Entry, ...]
     key: str | None = None
     digest: str = ""
     tags: tuple[str, ...] = ()
-    due: float | None = None  # None: at once
+    due: float | None = None
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +124,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     run_id: str
-    workflow: str
+    lane: Lane
     state: RunState
     seq: int
     control_seq: int
@@ -98,6 +136,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     waiting_on: str | None
     key: str | None
     tags: tuple[str, ...]
+
+    @property
+    def workflow(self) -> str:
+        """Whose run it is."""
+        return self.lane.workflow
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,8 +188,17 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     workflow: str | None = None
     state: RunState | None = None
+    tenant: str | None = None
     tag: str | None = None
     created_after: float | None = None
+
+
+class LaneCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How many live runs stand in a lane: all of them, and those at work."""
+
+    lane: Lane
+    live: int
+    running: int
 
 
 class RunPage(msgspec.Struct, frozen=True):
@@ -174,7 +226,9 @@ class TransportError(Exception):
     ├── Fenced              the lease is not the newest: another worker owns the run now; stop at once
     ├── ControlPending      control records came that the appender has not seen; read them, decide again
     ├── RunEnded            the run is terminal: nothing can follow
-    ├── RunNotFound         no such run (never was, or pruned)
+    ├── RunNotFound         no such run
+    │   └── RunPruned       it has ended, and its log was removed to keep the store small
+    ├── BlobNotFound        a run has no blob of this digest
     ├── KeyConflict         the idempotency key belongs to a run with another payload
     ├── InvalidCursor       a list cursor that this store did not give out
     ├── UnknownTransport    a URL of a store that greenroom does not speak
@@ -214,6 +268,23 @@ class RunNotFound(TransportError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"no run has the id {run_id!r}: check the id, or the store that you look in")
         self.run_id = run_id
+
+
+class RunPruned(RunNotFound):
+    """The run has ended, and its log was removed by retention."""
+
+    def __init__(self, run_id: str) -> None:
+        TransportError.__init__(self, f"run {run_id} has ended and its log was pruned: only its id and key are kept")
+        self.run_id = run_id
+
+
+class BlobNotFound(TransportError):
+    """A run has no blob of this digest."""
+
+    def __init__(self, run_id: str, digest: str) -> None:
+        super().__init__(f"run {run_id} has no blob {digest}: the store has lost it, or the digest is wrong")
+        self.run_id = run_id
+        self.digest = digest
 
 
 class KeyConflict(TransportError):
@@ -286,12 +357,13 @@ class Transport(Protocol):
     """One sentence: what an acknowledged write survives."""
 
     async def create(self, new: NewRun) -> tuple[Run, bool]:
-        """Write a run and its first record (seq 1), due at `new.due`; return its row and whether it is new.
+        """Write a run and its first records (from seq 1), due at `new.due`; return its row and whether it is new.
 
         With a key that is known: the run of that key and False, if the digest is the same.
 
         Raises:
             KeyConflict: the key is known with another digest, or the run id exists.
+            RunPruned: the key's run has been pruned.
         """
         ...
 
@@ -346,11 +418,18 @@ class Transport(Protocol):
         """
         ...
 
-    async def claim(self, worker: str, workflows: Sequence[str], *, limit: int, lease_s: float) -> list[Claim]:
-        """Lease at most `limit` due runs of these workflows, the longest due first, for `lease_s` seconds.
+    async def claim(
+        self, worker: str, terms: Mapping[str, Terms], *, build: str = "", limit: int, lease_s: float
+    ) -> list[Claim]:
+        """Lease at most `limit` due runs of these workflows for `lease_s` seconds, each as soon as its turn comes.
 
-        Each gets a fence one higher than its last and an owner that no other claim has; its state becomes
-        running. A run whose lease ended is claimed like a queued one: that is the takeover of a lost worker.
+        Whose turn it is: lanes of a higher priority first; of one priority, the tenant with the fewest runs at work;
+        in a lane, the longest due. Lanes of another build than this are passed by, and so are those whose gate has no
+        room by the terms of their workflow.
+
+        Each run gets a fence one higher than its last and an owner that no other claim has; its state becomes
+        running, and by pinned terms its lane that of this build. A run whose lease ended is claimed like a queued one:
+        that is the takeover of a lost worker, and it needs no new room at its gate.
         """
         ...
 
@@ -361,8 +440,42 @@ class Transport(Protocol):
         """
         ...
 
-    async def next_due(self, workflows: Sequence[str]) -> float | None:
-        """The earliest `due` of these workflows' live runs, or None when nothing will come due by itself."""
+    async def next_due(self, terms: Mapping[str, Terms], *, build: str = "") -> float | None:
+        """When a claim by these terms may next find something, or None when nothing will come due by itself.
+
+        A lane whose gate is full does not count: the end of a run there hints `READY`.
+        """
+        ...
+
+    async def lanes(self) -> list[LaneCount]:
+        """Every lane in which live runs stand, in a stable order."""
+        ...
+
+    async def unpin(self, build: str) -> int:
+        """Let any build claim the live runs that are pinned to this one; how many there were."""
+        ...
+
+    async def prune(self, before: float, *, limit: int) -> int:
+        """Remove at most `limit` runs that ended before this time, the longest ended first; how many were removed.
+
+        A run goes whole: its row, log, tags and blobs. Its id and key stay known (`RunPruned`).
+        """
+        ...
+
+    async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
+        """Keep data beside a run's log, under its digest; putting it again changes nothing.
+
+        Raises:
+            RunNotFound: no such run.
+        """
+        ...
+
+    async def blob_get(self, run_id: str, digest: str) -> bytes:
+        """Return what was put.
+
+        Raises:
+            BlobNotFound: nothing was.
+        """
         ...
 
     async def cache_get(self, key: str) -> bytes | None:

@@ -7,7 +7,9 @@ also the plainest telling of what the other transports do. Nothing survives the 
 from __future__ import annotations
 
 import itertools
+import math
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -15,12 +17,15 @@ import msgspec
 
 from .contract import (
     READY,
+    BlobNotFound,
     Claim,
     ControlPending,
     Entry,
     Fenced,
     InvalidCursor,
     KeyConflict,
+    Lane,
+    LaneCount,
     Lease,
     NewRun,
     Run,
@@ -28,8 +33,10 @@ from .contract import (
     RunFilter,
     RunNotFound,
     RunPage,
+    RunPruned,
     RunState,
     Stored,
+    Terms,
     Transition,
     Watch,
     WorkerInfo,
@@ -38,6 +45,7 @@ from .contract import (
 )
 from .hints import Board
 from .transitions import appended, claimed, posted, queued
+from .turns import Bucket, Gate, Turns, full_bucket, gate_of
 
 
 class MemoryTransport:
@@ -60,7 +68,10 @@ class MemoryTransport:
         self._keys: dict[str, tuple[str, str]] = {}
         self._cache: dict[str, tuple[bytes, float]] = {}
         self._workers: dict[str, WorkerInfo] = {}
-        self._owners = itertools.count(1)
+        self._blobs: dict[str, dict[str, bytes]] = {}
+        self._buckets: dict[Gate, Bucket] = {}
+        self._pruned: set[str] = set()
+        self._count = itertools.count(1)
 
     async def now(self) -> float:
         return self._clock()
@@ -70,16 +81,16 @@ class MemoryTransport:
             run_id, digest = self._keys[new.key]
             if digest != new.digest:
                 raise KeyConflict(new.key, run_id)
-            return self._runs[run_id], False
-        if new.run_id in self._runs:
+            return self._get(run_id), False
+        if new.run_id in self._runs or new.run_id in self._pruned:
             raise KeyConflict(new.run_id, new.run_id)
         now = self._clock()
         run = queued(new, now)
         if new.key is not None:
             self._keys[new.key] = (new.run_id, new.digest)
-        self._numbers[run.run_id] = len(self._numbers) + 1
+        self._numbers[run.run_id] = next(self._count)
         self._runs[run.run_id] = run
-        self._logs[run.run_id] = [Stored(1, now, new.first.kind, new.first.body)]
+        self._logs[run.run_id] = [Stored(n, now, entry.kind, entry.body) for n, entry in enumerate(new.entries, 1)]
         self._controls[run.run_id] = []
         self._board.hint((READY, log_topic(run.run_id)))
         return run, True
@@ -127,29 +138,51 @@ class MemoryTransport:
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)
-        top = int(cursor) if cursor is not None else len(self._runs) + 1
+        top = int(cursor) if cursor is not None else math.inf
         found = [
             run
             for run in reversed(self._runs.values())
             if self._numbers[run.run_id] < top
             and where.workflow in (None, run.workflow)
             and where.state in (None, run.state)
+            and where.tenant in (None, run.lane.tenant)
             and (where.tag is None or where.tag in run.tags)
             and (where.created_after is None or run.created > where.created_after)
         ]
         page = tuple(found[:limit])
         return RunPage(page, str(self._numbers[page[-1].run_id]) if len(found) > limit else None)
 
-    async def claim(self, worker: str, workflows: Sequence[str], *, limit: int, lease_s: float) -> list[Claim]:
+    async def claim(
+        self, worker: str, terms: Mapping[str, Terms], *, build: str = "", limit: int, lease_s: float
+    ) -> list[Claim]:
         now = self._clock()
-        due = [(run.due, run) for run in self._live(workflows) if run.due is not None and run.due <= now]
+        turns, lines = self._turns(terms, build, now)
+        due = {lane: [run for run in runs if run.due is not None and run.due <= now] for lane, runs in lines.items()}
         claims: list[Claim] = []
-        for _, run in sorted(due, key=lambda pair: pair[0])[:limit]:
-            owner = f"{worker}#{next(self._owners)}"
-            changed = claimed(run, owner, now, lease_s)
+        for run in turns.take(due, limit):
+            owner = f"{worker}#{next(self._count)}"
+            pin = build if terms[run.workflow].pinned else ""
+            changed = claimed(run, owner, now, lease_s, pin)
             self._runs[run.run_id] = changed
             claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
+        self._buckets |= turns.buckets
         return claims
+
+    def _turns(self, terms: Mapping[str, Terms], build: str, now: float) -> tuple[Turns, dict[Lane, list[Run]]]:
+        """What turns are decided by, and per lane of these terms its live runs that will come due, soonest first."""
+        turns, lines = Turns(terms), dict[Lane, list[Run]]()
+        for run in sorted((r for r in self._runs.values() if r.due is not None), key=lambda run: run.due or 0.0):
+            lane, limits = run.lane, terms.get(run.workflow)
+            if run.state is RunState.RUNNING:
+                turns.at_work[lane.tenant] = turns.at_work.get(lane.tenant, 0) + 1
+                turns.through[gate_of(lane)] = turns.through.get(gate_of(lane), 0) + 1
+            if limits is None or lane.build not in ("", build):
+                continue
+            lines.setdefault(lane, []).append(run)
+            if limits.starts is not None:
+                bucket = self._buckets.get(gate_of(lane)) or full_bucket(limits, now)
+                turns.buckets[gate_of(lane)] = bucket.refilled(limits, now)
+        return turns, lines
 
     async def renew(self, leases: Sequence[Lease], *, lease_s: float) -> Mapping[str, int]:
         held: dict[str, int] = {}
@@ -160,11 +193,44 @@ class MemoryTransport:
                 held[run.run_id] = run.control_seq
         return held
 
-    async def next_due(self, workflows: Sequence[str]) -> float | None:
-        return min((run.due for run in self._live(workflows) if run.due is not None), default=None)
+    async def next_due(self, terms: Mapping[str, Terms], *, build: str = "") -> float | None:
+        now = self._clock()
+        turns, lines = self._turns(terms, build, now)
+        times = [turns.when(run, now) for runs in lines.values() for run in runs]
+        return min((when for when in times if when < math.inf), default=None)
 
-    def _live(self, workflows: Sequence[str]) -> list[Run]:
-        return [run for run in self._runs.values() if not run.state.terminal and run.workflow in workflows]
+    async def lanes(self) -> list[LaneCount]:
+        live = [run for run in self._runs.values() if not run.state.terminal]
+        counts = Counter(run.lane for run in live)
+        running = Counter(run.lane for run in live if run.state is RunState.RUNNING)
+        found = [LaneCount(lane=lane, live=count, running=running[lane]) for lane, count in counts.items()]
+        return sorted(found, key=lambda count: msgspec.structs.astuple(count.lane))
+
+    async def unpin(self, build: str) -> int:
+        pinned = [run for run in self._runs.values() if run.lane.build == build and not run.state.terminal]
+        for run in pinned:
+            self._runs[run.run_id] = msgspec.structs.replace(run, lane=msgspec.structs.replace(run.lane, build=""))
+        self._board.hint((READY,))
+        return len(pinned)
+
+    async def prune(self, before: float, *, limit: int) -> int:
+        ended = [run for run in self._runs.values() if run.state.terminal and run.updated < before]
+        ended = sorted(ended, key=lambda run: run.updated)[:limit]
+        for run in ended:
+            self._pruned.add(run.run_id)
+            for table in (self._runs, self._numbers, self._logs, self._controls, self._blobs):
+                table.pop(run.run_id, None)
+        return len(ended)
+
+    async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
+        self._get(run_id)
+        self._blobs.setdefault(run_id, {})[digest] = data
+
+    async def blob_get(self, run_id: str, digest: str) -> bytes:
+        try:
+            return self._blobs[run_id][digest]
+        except KeyError:
+            raise BlobNotFound(run_id, digest) from None
 
     async def cache_get(self, key: str) -> bytes | None:
         value, expires = self._cache.get(key, (None, 0.0))
@@ -192,7 +258,7 @@ class MemoryTransport:
     def _get(self, run_id: str) -> Run:
         run = self._runs.get(run_id)
         if run is None:
-            raise RunNotFound(run_id)
+            raise RunPruned(run_id) if run_id in self._pruned else RunNotFound(run_id)
         return run
 
 

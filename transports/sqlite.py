@@ -9,7 +9,6 @@ first, so that a refused operation has written nothing).
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 import time
@@ -22,22 +21,25 @@ import msgspec
 
 from .contract import (
     READY,
+    BlobNotFound,
     Claim,
     ControlPending,
     Entry,
     Fenced,
     InvalidCursor,
     KeyConflict,
+    LaneCount,
     Lease,
     NewRun,
     Run,
     RunEnded,
     RunFilter,
-    RunNotFound,
     RunPage,
+    RunPruned,
     RunState,
     Stored,
     StoreUnavailable,
+    Terms,
     Transition,
     Watch,
     WorkerInfo,
@@ -46,9 +48,24 @@ from .contract import (
 )
 from .hints import Board
 from .sqlite_engine import Engine, Statistics
+from .sqlite_rows import (
+    LIVE,
+    RUN,
+    decode_lane,
+    encode_lane,
+    get,
+    heads,
+    insert,
+    keep_buckets,
+    lanes_due,
+    move,
+    run_of,
+    soonest,
+    turns_of,
+    update,
+    values_of,
+)
 from .transitions import appended, claimed, posted, queued
-
-_RUN = "run_id, workflow, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key, tags"
 
 
 class SqliteTransport:
@@ -75,20 +92,24 @@ class SqliteTransport:
     async def create(self, new: NewRun) -> tuple[Run, bool]:
         def work(db: sqlite3.Connection) -> tuple[Run, bool]:
             if new.key is not None:
-                known = db.execute(f"SELECT digest, {_RUN} FROM runs WHERE key = ?", (new.key,)).fetchone()
+                known = db.execute(f"SELECT digest, {RUN} FROM runs WHERE key = ?", (new.key,)).fetchone()
                 if known is not None:
                     if known[0] != new.digest:
                         raise KeyConflict(new.key, known[1])
-                    return _run(known[1:]), False
-            if db.execute("SELECT 1 FROM runs WHERE run_id = ?", (new.run_id,)).fetchone():
-                raise KeyConflict(new.run_id, new.run_id)
+                    return run_of(known[1:]), False
+                gone = db.execute("SELECT digest, run_id FROM pruned WHERE key = ?", (new.key,)).fetchone()
+                if gone is not None:
+                    raise RunPruned(gone[1]) if gone[0] == new.digest else KeyConflict(new.key, gone[1])
+            for table in ("runs", "pruned"):
+                if db.execute(f"SELECT 1 FROM {table} WHERE run_id = ?", (new.run_id,)).fetchone():
+                    raise KeyConflict(new.run_id, new.run_id)
             now = self._clock()
             run = queued(new, now)
-            values = [*_values(run), new.digest]
+            values = [*values_of(run), new.digest]
             places = ", ".join("?" * len(values))
-            number = db.execute(f"INSERT INTO runs ({_RUN}, digest) VALUES ({places})", values).lastrowid
+            number = db.execute(f"INSERT INTO runs ({RUN}, digest) VALUES ({places})", values).lastrowid
             db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, number) for tag in new.tags])
-            _insert(db, new.run_id, 1, now, [new.first], control=False)
+            insert(db, new.run_id, 1, now, new.entries, control=False)
             self._engine.touch(READY, log_topic(new.run_id))
             return run, True
 
@@ -98,15 +119,15 @@ class SqliteTransport:
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
         def work(db: sqlite3.Connection) -> Run:
-            run = _get(db, lease.run_id)
+            run = get(db, lease.run_id)
             if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
                 raise Fenced(lease.run_id)
             if seen is not None and run.control_seq > seen:
                 raise ControlPending(run.run_id, run.control_seq)
             now = self._clock()
-            _insert(db, run.run_id, run.seq + 1, now, entries, control=False)
+            insert(db, run.run_id, run.seq + 1, now, entries, control=False)
             changed = appended(run, len(entries), to, now)
-            _update(db, changed)
+            update(db, changed)
             self._engine.touch(log_topic(run.run_id))
             if to is not None:
                 self._engine.touch(READY)
@@ -116,13 +137,13 @@ class SqliteTransport:
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
-            run = _get(db, run_id)
+            run = get(db, run_id)
             if run.state.terminal:
                 raise RunEnded(run_id, run.state)
             now = self._clock()
-            _insert(db, run_id, run.seq + 1, now, entries, control=True)
+            insert(db, run_id, run.seq + 1, now, entries, control=True)
             changed = posted(run, len(entries), now)
-            _update(db, changed)
+            update(db, changed)
             self._engine.touch(READY, log_topic(run_id), control_topic(run_id))
             return changed
 
@@ -137,13 +158,13 @@ class SqliteTransport:
                 (run_id, after, limit),
             ).fetchall()
             if not rows:
-                _get(db, run_id)
+                get(db, run_id)
             return [Stored(*row) for row in rows]
 
         return await self._engine.read(work)
 
     async def run(self, run_id: str) -> Run:
-        return await self._engine.read(lambda db: _get(db, run_id))
+        return await self._engine.read(lambda db: get(db, run_id))
 
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
@@ -152,6 +173,7 @@ class SqliteTransport:
         filters: list[tuple[str, Any]] = [
             ("workflow = ?", where.workflow),
             ("state = ?", where.state),
+            ("tenant = ?", where.tenant),
             ("created > ?", where.created_after),
             ("number IN (SELECT number FROM tags WHERE tag = ?)", where.tag),
         ]
@@ -162,32 +184,32 @@ class SqliteTransport:
 
         def work(db: sqlite3.Connection) -> RunPage:
             rows = db.execute(
-                f"SELECT number, {_RUN} FROM runs WHERE {' AND '.join(tests)} ORDER BY number DESC LIMIT ?",
+                f"SELECT number, {RUN} FROM runs WHERE {' AND '.join(tests)} ORDER BY number DESC LIMIT ?",
                 (*values, limit + 1),
             ).fetchall()
             more = len(rows) > limit
             rows = rows[:limit]
-            return RunPage(tuple(_run(row[1:]) for row in rows), str(rows[-1][0]) if more else None)
+            return RunPage(tuple(run_of(row[1:]) for row in rows), str(rows[-1][0]) if more else None)
 
         return await self._engine.read(work)
 
-    async def claim(self, worker: str, workflows: Sequence[str], *, limit: int, lease_s: float) -> list[Claim]:
-        names = json.dumps(list(workflows))
-
+    async def claim(
+        self, worker: str, terms: Mapping[str, Terms], *, build: str = "", limit: int, lease_s: float
+    ) -> list[Claim]:
         def work(db: sqlite3.Connection) -> list[Claim]:
             now = self._clock()
-            rows = db.execute(
-                f"SELECT {_RUN} FROM runs WHERE due <= ? AND workflow IN (SELECT value FROM json_each(?))"
-                " ORDER BY due, number LIMIT ?",
-                (now, names, limit),
-            ).fetchall()
+            lines = {lane: heads(db, text, now, limit) for text, lane in lanes_due(db, terms, build)}
+            lines = {lane: runs for lane, runs in lines.items() if runs}
+            turns = turns_of(db, terms, tuple(lines), now)
             claims: list[Claim] = []
-            for row in rows:
-                run = _run(row)
+            for run in turns.take(lines, limit):
                 owner = f"{worker}#{secrets.token_hex(8)}"
-                changed = claimed(run, owner, now, lease_s)
-                _update(db, changed)
+                changed = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
+                update(db, changed)
+                if changed.lane != run.lane:
+                    move(db, changed)
                 claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
+            keep_buckets(db, turns)
             return claims
 
         return await self._engine.write(work)
@@ -208,18 +230,61 @@ class SqliteTransport:
 
         return await self._engine.write(work) if leases else {}
 
-    async def next_due(self, workflows: Sequence[str]) -> float | None:
-        names = json.dumps(list(workflows))
-        sql = (
-            "SELECT due FROM runs WHERE due IS NOT NULL AND workflow IN (SELECT value FROM json_each(?))"
-            " ORDER BY due LIMIT 1"
-        )
+    async def next_due(self, terms: Mapping[str, Terms], *, build: str = "") -> float | None:
+        return await self._engine.read(lambda db: soonest(db, terms, build, self._clock()))
 
-        def work(db: sqlite3.Connection) -> float | None:
-            row = db.execute(sql, (names,)).fetchone()
-            return None if row is None else row[0]
+    async def lanes(self) -> list[LaneCount]:
+        sql = f"SELECT lane, count(*), sum(state = 'running') FROM runs WHERE {LIVE} GROUP BY lane ORDER BY lane"
+
+        def work(db: sqlite3.Connection) -> list[LaneCount]:
+            return [LaneCount(lane=decode_lane(text), live=live, running=n) for text, live, n in db.execute(sql)]
 
         return await self._engine.read(work)
+
+    async def unpin(self, build: str) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            lanes = [text for (text,) in db.execute(f"SELECT DISTINCT lane FROM runs WHERE {LIVE}")]
+            count = 0
+            for text in lanes:
+                lane = decode_lane(text)
+                if lane.build == build:
+                    free = encode_lane(msgspec.structs.replace(lane, build=""))
+                    count += db.execute(f"UPDATE runs SET lane = ? WHERE lane = ? AND {LIVE}", (free, text)).rowcount
+            self._engine.touch(READY)
+            return count
+
+        return await self._engine.write(work)
+
+    async def prune(self, before: float, *, limit: int) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            newest = db.execute("SELECT run_id FROM records ORDER BY number DESC LIMIT 1").fetchone()
+            ended = db.execute(
+                f"SELECT number, run_id, key, digest FROM runs WHERE updated < ? AND NOT {LIVE} AND run_id != ?"
+                " ORDER BY updated LIMIT ?",
+                (before, newest[0] if newest else "", limit),
+            ).fetchall()
+            for number, run_id, key, digest in ended:
+                db.execute("INSERT INTO pruned VALUES (?, ?, ?)", (run_id, key, digest))
+                db.execute("DELETE FROM tags WHERE number = ?", (number,))
+                for table in ("runs", "records", "blobs"):
+                    db.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+            return len(ended)
+
+        return await self._engine.write(work)
+
+    async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            get(db, run_id)
+            db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (run_id, digest, data))
+
+        await self._engine.write(work)
+
+    async def blob_get(self, run_id: str, digest: str) -> bytes:
+        sql = "SELECT data FROM blobs WHERE run_id = ? AND digest = ?"
+        row = await self._engine.read(lambda db: db.execute(sql, (run_id, digest)).fetchone())
+        if row is None:
+            raise BlobNotFound(run_id, digest)
+        return bytes(row[0])
 
     async def cache_get(self, key: str) -> bytes | None:
         def work(db: sqlite3.Connection) -> bytes | None:
@@ -262,64 +327,6 @@ class SqliteTransport:
         async with self._board.watch(*topics) as watch:
             self._engine.look()
             yield watch
-
-
-def _insert(
-    db: sqlite3.Connection, run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool
-) -> None:
-    db.executemany(
-        "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES (?, ?, ?, ?, ?, ?)",
-        [(run_id, seq + n, now, entry.kind, control, entry.body) for n, entry in enumerate(entries)],
-    )
-
-
-def _update(db: sqlite3.Connection, run: Run) -> None:
-    db.execute(
-        "UPDATE runs SET state = ?, seq = ?, control_seq = ?, updated = ?, due = ?, owner = ?, fence = ?,"
-        " waiting_on = ? WHERE run_id = ?",
-        (
-            run.state.value,
-            run.seq,
-            run.control_seq,
-            run.updated,
-            run.due,
-            run.owner,
-            run.fence,
-            run.waiting_on,
-            run.run_id,
-        ),
-    )
-
-
-def _get(db: sqlite3.Connection, run_id: str) -> Run:
-    row = db.execute(f"SELECT {_RUN} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
-    if row is None:
-        raise RunNotFound(run_id)
-    return _run(row)
-
-
-def _run(row: Sequence[Any]) -> Run:
-    run_id, workflow, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key, tags = row
-    return Run(
-        run_id=run_id,
-        workflow=workflow,
-        state=RunState(state),
-        seq=seq,
-        control_seq=control_seq,
-        created=created,
-        updated=updated,
-        due=due,
-        owner=owner,
-        fence=fence,
-        waiting_on=waiting_on,
-        key=key,
-        tags=tuple(json.loads(tags)),
-    )
-
-
-def _values(run: Run) -> list[Any]:
-    values = [getattr(run, name.strip()) for name in _RUN.split(",")]
-    return [*values[:-1], json.dumps(run.tags)]
 
 
 @asynccontextmanager

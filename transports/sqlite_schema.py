@@ -35,7 +35,9 @@ TABLES = """
 CREATE TABLE runs (
     number      INTEGER PRIMARY KEY,
     run_id      TEXT NOT NULL UNIQUE,
+    lane        TEXT NOT NULL,
     workflow    TEXT NOT NULL,
+    tenant      TEXT NOT NULL,
     state       TEXT NOT NULL,
     seq         INTEGER NOT NULL,
     control_seq INTEGER NOT NULL,
@@ -49,7 +51,9 @@ CREATE TABLE runs (
     tags        TEXT NOT NULL,
     digest      TEXT NOT NULL
 ) STRICT;
-CREATE INDEX runs_due ON runs (due) WHERE due IS NOT NULL;
+CREATE INDEX runs_lane ON runs (lane, due) WHERE due IS NOT NULL;
+CREATE INDEX runs_running ON runs (lane) WHERE state = 'running';
+CREATE INDEX runs_ended ON runs (updated) WHERE state NOT IN ('queued', 'running', 'waiting');
 CREATE INDEX runs_workflow ON runs (workflow, number);
 CREATE INDEX runs_state ON runs (state, number);
 CREATE TABLE records (
@@ -62,6 +66,20 @@ CREATE TABLE records (
     body    BLOB NOT NULL,
     UNIQUE (run_id, seq)
 ) STRICT;
+CREATE TABLE blobs (
+    run_id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    data   BLOB NOT NULL,
+    UNIQUE (run_id, digest)
+) STRICT;
+CREATE TABLE pruned (run_id TEXT PRIMARY KEY, key TEXT UNIQUE, digest TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE buckets (
+    workflow TEXT NOT NULL,
+    gate     TEXT NOT NULL,
+    level    REAL NOT NULL,
+    at       REAL NOT NULL,
+    PRIMARY KEY (workflow, gate)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE tags (tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (tag, number)) STRICT, WITHOUT ROWID;
 CREATE TABLE cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX cache_expires ON cache (expires);

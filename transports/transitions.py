@@ -11,9 +11,9 @@ def queued(new: NewRun, now: float) -> Run:
     """Return the row of a new run."""
     return Run(
         run_id=new.run_id,
-        workflow=new.workflow,
+        lane=new.lane,
         state=RunState.QUEUED,
-        seq=1,
+        seq=len(new.entries),
         control_seq=0,
         created=now,
         updated=now,
@@ -26,10 +26,11 @@ def queued(new: NewRun, now: float) -> Run:
     )
 
 
-def claimed(run: Run, owner: str, now: float, lease_s: float) -> Run:
-    """Return the row after a claim: leased to `owner`, due again when the lease ends."""
+def claimed(run: Run, owner: str, now: float, lease_s: float, pin: str = "") -> Run:
+    """Return the row after a claim: leased to `owner`, due again when the lease ends; `pin` is the build it is kept for."""
     return replace(
         run,
+        lane=replace(run.lane, build=pin) if pin and not run.lane.build else run.lane,
         state=RunState.RUNNING,
         owner=owner,
         fence=run.fence + 1,

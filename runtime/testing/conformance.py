@@ -37,6 +37,7 @@ from ...transports import (
     HandOver,
     InvalidCursor,
     KeyConflict,
+    Lane,
     Lease,
     NewRun,
     Park,
@@ -45,6 +46,7 @@ from ...transports import (
     RunFilter,
     RunNotFound,
     RunState,
+    Terms,
     Transition,
     Transport,
     Watch,
@@ -121,11 +123,11 @@ class TransportSuite:
         self, store: Transport, clock: Clock
     ) -> None:
         """Creating writes the row and record 1 as one act."""
-        run, is_new = await store.create(NewRun(run_id="r", workflow="w", first=FIRST, tags=("a", "b")))
+        run, is_new = await store.create(NewRun(run_id="r", lane=Lane(workflow="w"), entries=(FIRST,), tags=("a", "b")))
         assert is_new
         assert run == Run(
             run_id="r",
-            workflow="w",
+            lane=Lane(workflow="w"),
             state=RunState.QUEUED,
             seq=1,
             control_seq=0,
@@ -311,7 +313,7 @@ class TransportSuite:
         clock.advance(1e6)
         assert await claim(store, 10) == []
         assert await store.renew([lease], lease_s=10) == {}
-        assert await store.next_due(["w"]) is None
+        assert await store.next_due(terms("w")) is None
         assert await store.run("r") == run
         assert len(await store.read("r")) == 2
 
@@ -338,7 +340,7 @@ class TransportSuite:
         due = clock() + 60
         run = await store.append(lease, entries(1), Park(due=due, waiting_on="timer", seen=0))
         assert (run.state, run.due, run.owner, run.waiting_on) == (RunState.WAITING, due, None, "timer")
-        assert await store.next_due(["w"]) == due
+        assert await store.next_due(terms("w")) == due
         with pytest.raises(Fenced):
             await store.append(lease, entries(1))
         clock.advance(59)
@@ -353,7 +355,7 @@ class TransportSuite:
         await store.append(lease, entries(1), Park(due=None, waiting_on="signal", seen=0))
         clock.advance(1e6)
         assert await claim(store, 1) == []
-        assert await store.next_due(["w"]) is None
+        assert await store.next_due(terms("w")) is None
         run = await store.post("r", entries(1, "signal"))
         assert (run.state, run.due, run.control_seq) == (RunState.WAITING, clock(), 3)
         assert len(await claim(store, 1)) == 1
@@ -464,7 +466,7 @@ class TransportSuite:
         await create(store, "untagged")
         await create(store, "tagged", tags=("s", "t"))
         await create(store, "running", tags=("t",), workflow="w3")
-        await store.claim("worker", ["w3"], limit=1, lease_s=10)
+        await store.claim("worker", terms("w3"), limit=1, lease_s=10)
         expected = {
             RunFilter(workflow="w"): [["tagged", "untagged"], ["at-border", "old"]],
             RunFilter(state=RunState.RUNNING): [["running"]],
@@ -502,19 +504,19 @@ class TransportSuite:
         for name, wait in (("c", 3.0), ("a", 1.0), ("later", 100.0), ("b", 2.0)):
             await create(store, name, due=start + wait)
         await create(store, "foreign", workflow="w2")
-        assert await store.next_due(["w"]) == start + 1
-        assert await store.next_due(["w", "w2"]) == start
-        assert await store.next_due(["none"]) is None
-        assert await store.next_due([]) is None
+        assert await store.next_due(terms("w")) == start + 1
+        assert await store.next_due(terms("w", "w2")) == start
+        assert await store.next_due(terms("none")) is None
+        assert await store.next_due(terms()) is None
         clock.advance(10)
         assert [c.run.run_id for c in await claim(store, 2)] == ["a", "b"]
         assert [c.run.run_id for c in await claim(store, 5)] == ["c"]
-        assert await store.claim("worker", [], limit=5, lease_s=10) == []
+        assert await store.claim("worker", terms(), limit=5, lease_s=10) == []
 
     async def test_a_claim_leases_the_run(self, store: Transport, clock: Clock) -> None:
         """The answer is the row as it stands: running, due when the lease ends, fence up by one."""
         await create(store, "r")
-        (got,) = await store.claim("worker", ["w"], limit=1, lease_s=7)
+        (got,) = await store.claim("worker", terms("w"), limit=1, lease_s=7)
         assert (got.run.state, got.run.due, got.run.fence) == (RunState.RUNNING, clock() + 7, 1)
         assert got.lease == Lease(run_id="r", owner=got.run.owner or "", fence=1)
         assert got.run == await store.run("r")
@@ -542,7 +544,7 @@ class TransportSuite:
             won: list[Claim] = []
 
             async def race(through: Transport, won: list[Claim] = won) -> None:
-                won += await through.claim("worker", ["w"], limit=3, lease_s=10)
+                won += await through.claim("worker", terms("w"), limit=3, lease_s=10)
 
             async with anyio.create_task_group() as group:
                 for n in range(12):
@@ -559,7 +561,7 @@ class TransportSuite:
         await store.post("held", entries(1, "signal"))
         await store.append(done, entries(1), Finish(RunState.COMPLETED))
         clock.advance(8)
-        assert [c.run.run_id for c in await other.claim("worker", ["w"], limit=5, lease_s=100)] == ["lost"]
+        assert [c.run.run_id for c in await other.claim("worker", terms("w"), limit=5, lease_s=100)] == ["lost"]
         assert await store.renew([held, lost, done], lease_s=10) == {"held": 2}
         assert await store.renew([], lease_s=10) == {}
         clock.advance(9)
@@ -742,18 +744,23 @@ class TransportSuite:
 
 async def create(store: Transport, run_id: str, *, workflow: str = "w", **options: Any) -> tuple[Run, bool]:
     """Create a run with little to say."""
-    return await store.create(NewRun(run_id=run_id, workflow=workflow, first=FIRST, **options))
+    return await store.create(NewRun(run_id=run_id, lane=Lane(workflow=workflow), entries=(FIRST,), **options))
+
+
+def terms(*workflows: str) -> dict[str, Terms]:
+    """Return terms without limits for some workflows."""
+    return dict.fromkeys(workflows, Terms())
 
 
 async def claim(store: Transport, limit: int) -> list[Claim]:
     """Claim runs of workflow `w` for ten seconds."""
-    return await store.claim("worker", ["w"], limit=limit, lease_s=10)
+    return await store.claim("worker", terms("w"), limit=limit, lease_s=10)
 
 
 async def claimed(store: Transport, run_id: str = "r", *, workflow: str = "w", lease_s: float = 60) -> Claim:
     """Create a run and claim it."""
     await create(store, run_id, workflow=workflow)
-    (got,) = await store.claim("worker", [workflow], limit=1, lease_s=lease_s)
+    (got,) = await store.claim("worker", terms(workflow), limit=1, lease_s=lease_s)
     assert got.run.run_id == run_id
     return got
 

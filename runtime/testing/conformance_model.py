@@ -23,6 +23,7 @@ from ...transports import (
     Finish,
     HandOver,
     KeyConflict,
+    Lane,
     Lease,
     NewRun,
     Park,
@@ -30,6 +31,7 @@ from ...transports import (
     RunEnded,
     RunFilter,
     RunState,
+    Terms,
     Transition,
     Transport,
     TransportError,
@@ -143,8 +145,8 @@ class LogAndLease(RuleBasedStateMachine):
         due = self.clock() + wait
         new = NewRun(
             run_id=f"r{len(self.models)}",
-            workflow=workflow,
-            first=Entry("k", b"first"),
+            lane=Lane(workflow=workflow),
+            entries=(Entry("k", b"first"),),
             key=key,
             digest=digest,
             due=due if wait else None,
@@ -175,7 +177,7 @@ class LogAndLease(RuleBasedStateMachine):
             for model in self.models.values()
             if model.due is not None and model.due <= now and model.workflow in workflows
         )
-        claims = self.do(self.store.claim("worker", workflows, limit=limit, lease_s=lease_s))
+        claims = self.do(self.store.claim("worker", dict.fromkeys(workflows, Terms()), limit=limit, lease_s=lease_s))
         was = []
         for got in claims:
             model = self.models[got.run.run_id]
@@ -259,7 +261,7 @@ class LogAndLease(RuleBasedStateMachine):
     def next_due(self, workflows: tuple[str, ...]) -> None:
         """Ask what comes due next."""
         due = [model.due for model in self.models.values() if model.workflow in workflows and model.due is not None]
-        assert self.do(self.store.next_due(workflows)) == min(due, default=None)
+        assert self.do(self.store.next_due(dict.fromkeys(workflows, Terms()))) == min(due, default=None)
 
     def compare(self, model: Model) -> None:
         """Compare a whole log."""

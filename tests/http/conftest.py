@@ -33,6 +33,7 @@ from greenroom.transports import (
     Lease,
     RunState,
     StoreUnavailable,
+    Terms,
     Transition,
     Transport,
     open_transport,
@@ -84,7 +85,9 @@ class Hand:
     async def claim(self, run_id: str) -> Claim:
         """Claim until this run is held."""
         while True:
-            for claim in await self.store.claim("hand", ["newsroom", "idle"], limit=100, lease_s=60):
+            for claim in await self.store.claim(
+                "hand", dict.fromkeys(["newsroom", "idle"], Terms()), limit=100, lease_s=60
+            ):
                 self._leases[claim.run.run_id] = claim.lease
                 lease = LeaseTaken(worker="hand", build="test", fence=claim.lease.fence)
                 await self.append(claim.run.run_id, lease, RunStarted())

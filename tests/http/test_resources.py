@@ -117,7 +117,7 @@ async def test_a_run_is_sent_again_only_when_it_changed(house: Any) -> None:
     known = {"if-none-match": first.headers["etag"]}
     same = await house.client.get(f"/v1/runs/{run_id}", headers=known)
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", first.headers["etag"])
-    await house.store.claim("silent", ["newsroom"], limit=10, lease_s=60)
+    await house.store.claim("silent", {"newsroom": Terms()}, limit=10, lease_s=60)
     claimed = await house.client.get(f"/v1/runs/{run_id}", headers=known)
     assert (claimed.status_code, claimed.json()["status"]) == (200, "running")
 

@@ -16,7 +16,17 @@ from greenroom.runtime import records as r
 from greenroom.runtime.errors import CursorAhead
 from greenroom.runtime.records import decode, encode
 from greenroom.runtime.runs import valid_id
-from greenroom.transports import Finish, KeyConflict, Lease, RunEnded, RunFilter, RunNotFound, RunState, Stored
+from greenroom.transports import (
+    Finish,
+    KeyConflict,
+    Lease,
+    RunEnded,
+    RunFilter,
+    RunNotFound,
+    RunState,
+    Stored,
+    Terms,
+)
 
 House = Callable[..., Any]
 
@@ -27,7 +37,7 @@ async def greet(name: str, times: int = 1) -> str:
 
 
 async def lease_on(home: Any) -> Lease:
-    (claim,) = await home.store.claim("w", ["greet"], limit=1, lease_s=10)
+    (claim,) = await home.store.claim("w", dict.fromkeys(["greet"], Terms()), limit=1, lease_s=10)
     lease: Lease = claim.lease
     return lease
 

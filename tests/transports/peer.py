@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import sys
 
-from greenroom.transports import Entry, NewRun, Transport, open_transport
+from greenroom.transports import Entry, Lane, NewRun, Terms, Transport, open_transport
 
 
 def say(text: object) -> None:
@@ -20,21 +20,21 @@ async def opens(store: Transport, run: str) -> None:
 
 async def creates(store: Transport, run: str) -> None:
     """Create one run."""
-    await store.create(NewRun(run_id=run, workflow=run, first=Entry("first", b"")))
+    await store.create(NewRun(run_id=run, lane=Lane(workflow=run), entries=(Entry("first", b""),)))
     say("created")
 
 
 async def appends(store: Transport, run: str) -> None:
     """Append to a run of its own until killed, or 100 times; says each seq once it is acknowledged."""
-    await store.create(NewRun(run_id=run, workflow=run, first=Entry("first", b"")))
-    (claim,) = await store.claim(run, [run], limit=1, lease_s=0.5)
+    await store.create(NewRun(run_id=run, lane=Lane(workflow=run), entries=(Entry("first", b""),)))
+    (claim,) = await store.claim(run, dict.fromkeys([run], Terms()), limit=1, lease_s=0.5)
     for n in itertools.count() if run.startswith("endless") else range(100):
         say((await store.append(claim.lease, [Entry("k", f"{n}".encode() * 50)])).seq)
 
 
 async def claims(store: Transport, run: str) -> None:
     """Claim runs of workflow `w` until none is due; says each one's id."""
-    while got := await store.claim(run, ["w"], limit=1, lease_s=3600):
+    while got := await store.claim(run, dict.fromkeys(["w"], Terms()), limit=1, lease_s=3600):
         say(got[0].lease.run_id)
 
 

@@ -21,10 +21,12 @@ import pytest
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
     Entry,
+    Lane,
     Lease,
     NewRun,
     RunFilter,
     StoreUnavailable,
+    Terms,
     Transport,
     log_topic,
     open_transport,
@@ -59,8 +61,8 @@ def entry(body: bytes = b"") -> Entry:
 
 
 async def leased(store: Transport, run_id: str) -> Lease:
-    await store.create(NewRun(run_id=run_id, workflow=run_id, first=entry()))
-    (claim,) = await store.claim("worker", [run_id], limit=1, lease_s=60)
+    await store.create(NewRun(run_id=run_id, lane=Lane(workflow=run_id), entries=(entry(),)))
+    (claim,) = await store.claim("worker", dict.fromkeys([run_id], Terms()), limit=1, lease_s=60)
     return claim.lease
 
 
@@ -153,7 +155,7 @@ def test_processes_that_claim_at_once_get_each_run_once(path: Path) -> None:
     async def prepare() -> None:
         async with open_transport(f"sqlite:///{path}") as store, anyio.create_task_group() as group:
             for n in range(60):
-                group.start_soon(store.create, NewRun(run_id=f"r{n}", workflow="w", first=entry()))
+                group.start_soon(store.create, NewRun(run_id=f"r{n}", lane=Lane(workflow="w"), entries=(entry(),)))
 
     asyncio.run(prepare())
     with peers(path, "claims", "a", "b", "c") as found:
@@ -181,7 +183,7 @@ async def check_takeover(path: Path, run: str, acknowledged: int) -> None:
         assert [stored.seq for stored in log] == list(range(1, len(log) + 1))
         assert acknowledged <= len(log) <= acknowledged + 1
         assert [stored.body for stored in log[1:]] == [f"{n}".encode() * 50 for n in range(len(log) - 1)]
-        claims = await store.claim("survivor", [run], limit=1, lease_s=60)
+        claims = await store.claim("survivor", dict.fromkeys([run], Terms()), limit=1, lease_s=60)
         assert claims[0].lease.fence == 2
         assert (await store.append(claims[0].lease, [entry()])).seq == len(log) + 1
 
@@ -269,7 +271,7 @@ async def test_an_operation_that_breaks_leaves_its_neighbours_alone(store: Sqlit
 
     async def create(run_id: str) -> None:
         try:
-            await store.create(NewRun(run_id=run_id, workflow="w", first=entry()))
+            await store.create(NewRun(run_id=run_id, lane=Lane(workflow="w"), entries=(entry(),)))
         except UnicodeEncodeError as error:
             broken.append(error)
 
