@@ -103,7 +103,6 @@ class Play:
                         if not killed and len(self.output.text) >= SHOWN:
                             killed, pid = True, crew.kill(self.holder)
                             self.screen.note(f"kill -9 {pid}: {self.holder} is dead in the middle of a sentence")
-                    self._write_down()
                     if self.fold.trace.status == "completed":
                         self.article = await run.result()
 
@@ -134,7 +133,7 @@ class Play:
         if isinstance(event.record, LeaseTaken) and event.record.takeover:
             self.screen.note(f"{event.record.worker} took over, with {event.record.recorded} results in the log")
 
-    def _write_down(self) -> None:
+    def write_down(self) -> None:
         """Write the trace and the log into the folder."""
         (self.folder / "trace.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.fold.trace)))
         lines = [
@@ -179,6 +178,7 @@ def main() -> int:
     if not finished:
         print("greenroom: interrupted; nothing is left running", file=sys.stderr)
         return 130
+    play.write_down()
     verdict = play.verdict
     print(told(play, verdict), file=sys.stderr if options.json else sys.stdout, flush=True)
     if options.json:
