@@ -89,7 +89,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         leases = self.trace.leases
         pairs = pairwise(leases)
         return [
-            f"{new.worker} went on where {old.worker} was killed, with {new.recorded} results in the log"
+            f"{new.worker} went on for {old.worker}, which was lost, with {new.recorded} results in the log"
             for old, new in pairs
             if new.takeover
         ]
