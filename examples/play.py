@@ -18,16 +18,14 @@ import anyio
 import msgspec
 from crew import WorkerEnded, open_crew
 from newsroom import Article, newsroom
+from stage import Stage
 from verdict import Verdict, shortened
 
 from greenroom import GreenroomError, Runtime
-from greenroom.runtime.cli.views import Screen
-from greenroom.runtime.log import Output
 from greenroom.runtime.records import Event, LeaseTaken, OutputReset
 from greenroom.runtime.router import RouterError
 from greenroom.runtime.router.config import KEYS
 from greenroom.runtime.simulator import NOTICE, Latency, Limits, ProviderPlan, Simulator, serve_simulator
-from greenroom.runtime.trace import TraceFold
 from greenroom.transports import TransportError
 
 NEWSROOM = Path(__file__).resolve().with_name("newsroom.py")
@@ -59,10 +57,8 @@ class Play:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.screen = Screen()
+        self.stage = Stage()
         self.store = f"sqlite:///{folder / 'greenroom.db'}"
-        self.fold = TraceFold()
-        self.output = Output()
         self.events: list[Event] = []
         self.taken_back = 0
         self.article: Article | None = None
@@ -71,13 +67,13 @@ class Play:
     @property
     def holder(self) -> str:
         """Return the worker that has the run, as the log says."""
-        return self.fold.trace.leases[-1].worker
+        return self.stage.fold.trace.leases[-1].worker
 
     @property
     def verdict(self) -> Verdict:
         """Return what there is to say by now."""
         counted = int(str(self.simulator.state()["http_429"])) if self.simulator is not None else None
-        return Verdict(trace=self.fold.trace, taken_back=self.taken_back, simulated_429=counted)
+        return Verdict(trace=self.stage.fold.trace, taken_back=self.taken_back, simulated_429=counted)
 
     def run(self) -> list[str]:
         """Perform it and write down what came of it; return what was promised and did not happen, a sentence each.
@@ -107,7 +103,7 @@ class Play:
             f"  {'trace':9} {self.folder / 'trace.json'}; the log is beside it, or look with:",
         ]
         program = Path(sys.executable).with_name("greenroom")
-        command = [str(program), "trace", self.fold.trace.run_id, "--store", self.store]
+        command = [str(program), "trace", self.stage.fold.trace.run_id, "--store", self.store]
         return "\n".join([*parts, f"            {shlex.join(command)}"])
 
     async def _until_signal(self) -> bool:
@@ -123,7 +119,7 @@ class Play:
                         group.cancel_scope.cancel()
 
                 group.start_soon(stop_on_signal)
-                with self.screen:
+                with self.stage:
                     await self._perform()
                 group.cancel_scope.cancel()
         return interrupted
@@ -140,14 +136,14 @@ class Play:
                 target = f"{NEWSROOM}:runtime"
                 async with open_crew(WORKERS, target, self.store, self.folder, env, lease_s=LEASE_S) as crew:
                     run = await runtime.start(newsroom, topic="tea")
-                    self.screen.note(f"{len(WORKERS)} worker processes share {self.store}")
+                    self.stage.note(f"{len(WORKERS)} worker processes share {self.store}")
                     killed = False
                     async for event in run.events():
                         self._take(event)
-                        if not killed and len(self.output.text) >= SHOWN:
+                        if not killed and len(self.stage.output.text) >= SHOWN:
                             killed, pid = True, crew.kill(self.holder)
-                            self.screen.note(f"kill -9 {pid}: {self.holder} is dead in the middle of a sentence")
-                    if self.fold.trace.status == "completed":
+                            self.stage.note(f"kill -9 {pid}: {self.holder} is dead in the middle of a sentence")
+                    if self.stage.fold.trace.status == "completed":
                         self.article = await run.result()
 
     @asynccontextmanager
@@ -156,30 +152,28 @@ class Play:
         env = {"GREENROOM_SHARE": str(1 / len(WORKERS)), **os.environ}
         keys = [name for name in KEYS.values() if env.get(name)]
         if keys:
-            self.screen.note(f"calling real providers: {' and '.join(keys)} {'is' if len(keys) == 1 else 'are'} set")
+            self.stage.note(f"calling real providers: {' and '.join(keys)} {'is' if len(keys) == 1 else 'are'} set")
             yield env
             return
         self.simulator = Simulator(PLANS)
         async with serve_simulator(self.simulator) as at:
-            self.screen.note(f"no provider key is set. {NOTICE}")
+            self.stage.note(f"no provider key is set. {NOTICE}")
             unset = {name: "" for name in env if name.startswith(("GREENROOM_OPENAI_", "GREENROOM_GEMINI_"))}
             yield env | unset | at.env
 
     def _take(self, event: Event) -> None:
         """Take in a record."""
-        before = len(self.output.text)
+        before = len(self.stage.output.text)
         self.events.append(event)
-        self.fold.apply(event)
-        self.output.apply(event)
-        self.screen.show(event)
+        self.stage.show(event)
         if isinstance(event.record, OutputReset):
-            self.taken_back += before - len(self.output.text)
+            self.taken_back += before - len(self.stage.output.text)
         if isinstance(event.record, LeaseTaken) and event.record.takeover:
-            self.screen.note(f"{event.record.worker} took over, with {event.record.recorded} results in the log")
+            self.stage.note(f"{event.record.worker} took over, with {event.record.recorded} results in the log")
 
     def _write_down(self) -> None:
         """Write the trace and the log into the folder."""
-        (self.folder / "trace.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.fold.trace)))
+        (self.folder / "trace.json").write_bytes(msgspec.json.format(msgspec.json.encode(self.stage.fold.trace)))
         lines = [
             msgspec.json.encode({"seq": one.seq, "ts": one.ts, "kind": one.kind, "data": one.record})
             for one in self.events
