@@ -207,7 +207,7 @@ def become(*args: str) -> NoReturn:
 
 def demo(args: Sequence[str]) -> NoReturn:
     """The newsroom: a real workflow, streamed, its worker killed, taken over, finished [--json]."""
-    become("examples/newsroom.py", *args)
+    become("examples/demo.py", *args)
 
 
 def test(args: Sequence[str]) -> NoReturn:
