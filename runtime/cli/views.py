@@ -26,8 +26,8 @@ def line(event: Event) -> str:
 
 def as_json(event: Event) -> str:
     """Return a record as a line of JSON."""
-    body = msgspec.to_builtins(event.record)
-    return msgspec.json.encode({"seq": event.seq, "ts": event.ts, "kind": event.kind, "data": body}).decode()
+    record = {"seq": event.seq, "ts": event.ts, "kind": event.kind, "data": event.record}
+    return msgspec.json.encode(record).decode()
 
 
 def row(run: Run) -> str:
