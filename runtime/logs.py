@@ -1,47 +1,22 @@
 """Logs of the process: lines for people on a terminal, JSON elsewhere; on stderr, so that stdout is for results.
 
-Law 10: what looks like a secret is not written, whoever logs it. Values are looked up in the environment at the moment
-of writing: a program may load its keys after the logs were set up. What other libraries log takes the same way.
+Law 10: what is secret is not written, whoever logs it: what other libraries log takes the same way.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
 
+from .redaction import redact
+
 SECRET_NAMES = ("authorization", "api_key", "apikey", "password", "secret", "cookie")
 """Parts of a field's name that keep its value out of a log line."""
-
-SECRET_VARIABLES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""Ends of the names of environment variables whose values are secrets."""
-
-SHORTEST = 8
-"""Shorter values are too common as parts of words to be looked for, characters."""
-
-SIMULATOR_KEY = "simulator"
-"""The key that the provider simulator gives out: no secret."""
-
-_PASSWORD_IN_URL = re.compile(r"://([^/\s:@]*):[^@\s/]*@")
-
-
-def secrets_in(env: Mapping[str, str]) -> list[str]:
-    """Return the secrets of an environment, longest first."""
-    found = {value for name, value in env.items() if name.upper().endswith(SECRET_VARIABLES)}
-    return sorted((one for one in found if len(one) >= SHORTEST and one != SIMULATOR_KEY), key=len, reverse=True)
-
-
-def redact(text: str, env: Mapping[str, str] = os.environ) -> str:
-    """Return the text without the environment's secrets and without passwords in URLs."""
-    for secret in secrets_in(env):
-        if secret in text:
-            text = text.replace(secret, "***")
-    return _PASSWORD_IN_URL.sub(r"://\1:***@", text) if "://" in text else text
 
 
 def colored(terminal: bool, env: Mapping[str, str] = os.environ) -> bool:

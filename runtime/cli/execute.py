@@ -24,7 +24,7 @@ from .store import must_be_shared
 from .target import equip, load_runtime, settle
 from .views import as_json, run_as_json
 
-HASTE_S = 2.0
+HASTE_S = 1.0
 """How long `run` and `dev` wait for steps under way when they end, seconds: somebody is waiting."""
 
 
@@ -132,11 +132,7 @@ def worker(options: Namespace) -> int:
 
 
 def dev(options: Namespace) -> int:
-    """Serve the API and a worker, and start again when a file changes."""
-    if not options.no_reload and options.child_of is None:
-        from .reload import watch
-
-        return watch(options)
+    """Serve the API and a worker."""
     settings = settle(options)
     runtime = load_runtime(options.target, settings)
     equip(runtime, settings)

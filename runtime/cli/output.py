@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ..logs import redact
+from ..redaction import redact
 
 
 def give(text: str, end: str = "\n") -> None:

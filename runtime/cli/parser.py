@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     worker.add_argument("--name", help="unique among workers (default: host, process and a random part)")
     _working(worker)
 
-    dev = command("dev", "execute", "API and worker in one process, started again when a file changes")
+    dev = command("dev", "reload", "API and worker in one process, started again when a file changes")
     dev.add_argument("target", metavar="TARGET", help=TARGET)
     dev.add_argument("--no-reload", action="store_true", help="do not watch files")
     dev.add_argument("--child-of", type=int, help=argparse.SUPPRESS)

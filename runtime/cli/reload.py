@@ -26,8 +26,12 @@ END_S = 15.0
 SKIPPED = {"__pycache__", "node_modules", "build", "dist", "venv"}
 
 
-def watch(options: Namespace) -> int:
-    """Keep the child running until interrupted, or until it ends by itself."""
+def dev(options: Namespace) -> int:
+    """Serve the API and a worker, and start again when a file changes, until interrupted or ended by itself."""
+    if options.no_reload or options.child_of is not None:
+        from .execute import dev
+
+        return dev(options)
     folder = Path(options.target.rpartition(":")[0] or options.target).parent if ".py" in options.target else Path()
     numbers = [signal.SIGINT, signal.SIGTERM, *([] if sys.platform == "win32" else [signal.SIGHUP])]
     before = {number: signal.signal(number, _interrupt) for number in numbers}

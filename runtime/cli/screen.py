@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import records
 from ..log import Output
-from ..logs import redact
 from ..records import Event
+from ..redaction import redact
 from ..trace import Span, TraceFold
 from .output import printable, say
 from .views import line, seconds, tokens

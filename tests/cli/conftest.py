@@ -19,7 +19,7 @@ TARGET = '''
 import asyncio
 from pathlib import Path
 
-from greenroom import Runtime, component, emit, llm, status, workflow
+from greenroom import Runtime, component, emit, status, workflow
 
 
 @component
@@ -47,6 +47,14 @@ async def patient() -> str:
     return await gate()
 
 
+runtime = Runtime(greet, patient)
+'''
+
+
+TALK = """
+from greenroom import component, llm, workflow
+
+
 @component
 async def ask(question: str) -> str:
     answer = await llm.chat.completions.create(model="smart", messages=[{"role": "user", "content": question}])
@@ -56,10 +64,8 @@ async def ask(question: str) -> str:
 @workflow
 async def talk(question: str) -> str:
     return await ask(question)
-
-
-runtime = Runtime(greet, patient, talk)
-'''
+"""
+"""Apart from the other target, because importing the SDK takes a while."""
 
 
 class Done(NamedTuple):
@@ -75,8 +81,9 @@ Shell = Callable[..., Done]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with `app.py` in it; no key and no setting is in the environment."""
+    """The current folder, with `app.py` and `talk.py` in it; no key and no setting is in the environment."""
     (tmp_path / "app.py").write_text(TARGET)
+    (tmp_path / "talk.py").write_text(TALK)
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         if name.startswith(("GREENROOM_", "OPENAI_", "GEMINI_")) or name in ("NO_COLOR", "FORCE_COLOR"):

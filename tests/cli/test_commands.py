@@ -72,7 +72,7 @@ def test_a_run_that_is_late_is_told_by_its_code(shell: Shell) -> None:
 
 
 def test_an_llm_call_without_a_key_says_what_to_set(shell: Shell) -> None:
-    done = shell("run", "app:talk", "-q", "-i", "question=why")
+    done = shell("run", "talk", "-q", "-i", "question=why")
     assert done.code == 1
     assert "set OPENAI_API_KEY or GEMINI_API_KEY" in done.err
     assert "greenroom simulate" in done.err
@@ -89,9 +89,9 @@ def test_an_llm_call_without_a_key_says_what_to_set(shell: Shell) -> None:
         ("run app.py greet -i [1]", 2, "--input is not a JSON object: give the arguments by name"),
         ("run app.py greet -i @no.json", 2, "--input @no.json cannot be read: no such file or directory"),
         ("run app.py greet -i name=x --timeout 0", 2, "$.timeout_s: is 0.0, must be more than 0 seconds"),
-        ("run app.py nope", 4, "no workflow is named 'nope': this runtime has greet, patient, talk"),
-        ("run app.py", 2, "there are several workflows: name one of greet, patient, talk"),
-        ("run app.py:nope", 2, "app.py has no 'nope': give greet or patient or talk or runtime"),
+        ("run app.py nope", 4, "no workflow is named 'nope': this runtime has greet, patient"),
+        ("run app.py", 2, "there are several workflows: name one of greet, patient"),
+        ("run app.py:nope", 2, "app.py has no 'nope': give greet or patient or runtime"),
         ("run app.py:Path", 2, "app.py:Path is a type: give a Runtime or a workflow"),
         ("run nope.py", 2, "there is no file 'nope.py': give module:attribute or path/to/file.py:attribute"),
         ("run nope:runtime", 2, "no module is named 'nope'"),
@@ -171,8 +171,8 @@ def test_a_port_in_use_and_a_broken_file_of_settings(shell: Shell, folder: Path)
         assert shell("simulate", "--port", port).code == 3
         assert shell("doctor", "--port", port).code == 3
     (folder / "greenroom.toml").write_text("[")
-    for command in (("ps",), ("doctor",), ("run", "app.py", "greet")):
-        done = shell(*command)
+    for arguments in (["ps"], ["doctor"], ["run", "app.py", "greet"]):
+        done = shell(*arguments)
         assert done.code == 2
         assert done.err.startswith("greenroom: greenroom.toml cannot be read: ")
 
@@ -186,7 +186,7 @@ def test_doctor_finds_all_well_and_leaves_nothing_behind(shell: Shell, folder: P
     before = set(folder.iterdir())
     done = shell("doctor", "app.py:runtime", "--port", "0")
     assert done.code == 0, done.out
-    assert "ok    target: app.py:runtime has greet, patient, talk on sqlite:///greenroom.db" in done.out
+    assert "ok    target: app.py:runtime has greet, patient on sqlite:///greenroom.db" in done.out
     assert "store = sqlite:///greenroom.db from the default" in done.out
     assert "port = 0 from --port" in done.out
     assert {path.name for path in set(folder.iterdir()) - before} <= {"__pycache__"}
@@ -234,8 +234,8 @@ def test_no_key_is_in_any_output_of_any_command(shell: Shell, folder: Path, monk
         shell("serve", "app.py", "--host", CANARY),
     ]
     for run in json.loads(said[5].out):
-        for command in (("logs",), ("logs", "--jsonl"), ("logs", "--output"), ("trace",), ("trace", "--json")):
-            said.append(shell(command[0], run["run_id"], *command[1:]))
+        for name, *options in (["logs"], ["logs", "--jsonl"], ["logs", "--output"], ["trace"], ["trace", "--json"]):
+            said.append(shell(name, run["run_id"], *options))
     assert any("***" in done.out + done.err for done in said)
     for done in said:
         assert CANARY not in done.out + done.err

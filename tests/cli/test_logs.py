@@ -10,7 +10,9 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from greenroom.runtime.logs import colored, configure_logs, redact, secrets_in
+from greenroom.runtime.logs import colored, configure_logs
+from greenroom.runtime.redaction import redact, secrets_in
+from greenroom.runtime.step import describe
 
 CANARY = "sk-canary-0123456789"
 
@@ -74,6 +76,11 @@ def test_secrets_are_what_is_named_so_and_long_enough() -> None:
     }
     assert secrets_in(env) == ["longer-than-8-too", "longer-than-8"]
     assert redact("longer-than-8-too longer-than-8 short /usr/bin:x", env) == "*** *** short /usr/bin:x"
+
+
+def test_an_error_is_recorded_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMEBODYS_KEY", CANARY)
+    assert describe(ValueError(f"wrong key: {CANARY}")).message == "wrong key: ***"
 
 
 @pytest.mark.parametrize(

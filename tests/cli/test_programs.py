@@ -19,7 +19,7 @@ import pytest
 from greenroom.runtime.cli.completion import vocabulary
 from greenroom.runtime.cli.reload import snapshot
 
-from .conftest import Program
+from .conftest import Program, Shell
 
 Spawn = Callable[..., Program]
 HEAVY = ("openai", "redis", "starlette", "rich", "anyio", "httpx2", "structlog", "msgspec", "sqlite3")
@@ -55,9 +55,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    names = [] if arguments[0] != "completion" else json.loads(done.stdout.replace("'", '"'))
-    assert set(names) <= {"anyio", "structlog"}
-    assert done.stdout == "[]\n" or arguments[0] == "completion"
+    assert done.stdout == "[]\n"
 
 
 @pytest.mark.slow
@@ -122,9 +120,7 @@ def test_dev_simulates_without_a_key_and_reloads_while_a_run_goes_on(spawn: Spaw
     assert "no provider is called" in program.hear("simulator")
     url = address(program)
     program.hear("start one")
-    talk, patient = started(url, "talk", question="Why?"), started(url, "patient")
-    with events(url, talk) as log:
-        assert list(log)[-1]["type"] == "run.completed"
+    patient = started(url, "patient")
     with events(url, patient) as log:
         for event in log:
             if event["type"] == "step.started":
@@ -157,9 +153,9 @@ def test_dev_ends_when_its_watcher_is_killed(spawn: Spawn) -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_ends_a_command_without_a_word(spawn: Spawn) -> None:
-    spawn("run", "app.py", "greet", "-q", "-i", "name=x", "-i", "times=300").end()
-    (run,) = json.loads(spawn("ps", "--json").end().out)
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(spawn: Spawn, shell: Shell) -> None:
+    shell("run", "app.py", "greet", "-q", "-i", "name=x", "-i", "times=300")
+    (run,) = json.loads(shell("ps", "--json").out)
     program = spawn("logs", run["run_id"], "--jsonl")
     assert json.loads(program.read())["kind"] == "run.queued"
     assert program.process.stdout is not None
@@ -190,11 +186,15 @@ def test_on_a_terminal_a_run_is_a_live_picture(spawn: Spawn) -> None:
 
 
 @pytest.mark.slow
-def test_the_simulator_gives_what_points_a_run_at_it(spawn: Spawn) -> None:
+def test_the_simulator_gives_what_points_a_run_at_it(
+    spawn: Spawn, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     simulator = spawn("simulate", "--port", "0")
-    env = dict(simulator.read().removeprefix("export ").rstrip().split("=", 1) for _ in range(4))
-    assert set(env) == {"OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "GEMINI_BASE_URL"}
-    done = spawn("run", "app.py", "talk", "-q", "-i", "question=Why?", **env).end()
+    given = [simulator.read().removeprefix("export ").rstrip().partition("=") for _ in range(4)]
+    assert [name for name, _, _ in given] == ["OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "GEMINI_BASE_URL"]
+    for name, _, value in given:
+        monkeypatch.setenv(name, value)
+    done = shell("run", "talk.py", "-q", "-i", "question=Why?")
     assert done.code == 0, done.err
     assert json.loads(done.out)
     assert simulator.end(signal.SIGTERM).code == 0
