@@ -86,7 +86,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "talk.py").write_text(TALK)
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
-        if name.startswith(("GREENROOM_", "OPENAI_", "GEMINI_")) or name in ("NO_COLOR", "FORCE_COLOR"):
+        if name.startswith(("GREENROOM_", "OPENAI_", "GEMINI_")) or name in (
+            "NO_COLOR",
+            "FORCE_COLOR",
+            "PYTHONUNBUFFERED",
+        ):
             monkeypatch.delenv(name)
     return tmp_path
 
@@ -123,7 +127,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | env,
+            env=os.environ | env,
         )
         self.heard = ""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
+
+from greenroom.runtime.cli.input import read_input
 
 from .conftest import Shell
 
@@ -59,9 +63,21 @@ def test_quiet_leaves_data_and_json_gives_one_object(shell: Shell) -> None:
     assert [records[0]["kind"], records[-1]["kind"]] == ["run.queued", "run.completed"]
 
 
-def test_input_comes_from_a_file_too(shell: Shell, folder: Path) -> None:
+def test_input_comes_from_files_and_from_standard_input_and_later_ones_win(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / "input.json").write_text('{"name": "file", "times": 9}')
-    assert shell("run", "app:greet", "-q", "-i", "@input.json", "-i", "times=1").out == '"FILE 0"\n'
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"times": 8, "list": [1]}'))
+    given = ["@input.json", "-", "times=1", "text=1 = one", 'quoted="1"', "empty="]
+    assert json.loads(read_input(given)) == {
+        "name": "file",
+        "times": 1,
+        "list": [1],
+        "text": "1 = one",
+        "quoted": "1",
+        "empty": "",
+    }
+    assert read_input([]) == b"{}"
 
 
 def test_a_run_that_is_late_is_told_by_its_code(shell: Shell) -> None:
@@ -71,6 +87,7 @@ def test_a_run_that_is_late_is_told_by_its_code(shell: Shell) -> None:
     assert done.err.endswith("timed out: the run took longer than 0.2 s\n")
 
 
+@pytest.mark.slow
 def test_an_llm_call_without_a_key_says_what_to_set(shell: Shell) -> None:
     done = shell("run", "talk", "-q", "-i", "question=why")
     assert done.code == 1
