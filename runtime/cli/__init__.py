@@ -3,10 +3,10 @@
 | code | means |
 |---|---|
 | 0 | done |
-| 1 | the run failed or was canceled |
+| 1 | the run failed, was canceled, or has ended |
 | 2 | the command, its input or a setting is wrong |
 | 3 | the store or the address cannot be used |
-| 4 | there is no such run or workflow |
+| 4 | there is no such run, workflow, signal or approval |
 | 124 | the run took longer than its deadline |
 | 130 | interrupted |
 | 141 | whoever read the output went away |

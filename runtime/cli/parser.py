@@ -83,9 +83,28 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("run", metavar="RUN", help="its id")
     trace.add_argument("--json", action="store_true", help="give one JSON object")
 
-    cancel = command("cancel", "reading", "ask a run to stop")
+    cancel = command("cancel", "sending", "ask a run to stop")
     cancel.add_argument("run", metavar="RUN", help="its id")
     cancel.add_argument("--reason", default="", metavar="TEXT", help="is written into the run's log")
+
+    signal = command("signal", "sending", "send a run a signal that its workflow takes")
+    signal.add_argument("target", metavar="TARGET", help=TARGET)
+    signal.add_argument("run", metavar="RUN", help="its id")
+    signal.add_argument("name", metavar="NAME", help="of the signal")
+    signal.add_argument("data", metavar="DATA", nargs="?", default="null", help="JSON, or else text (default null)")
+
+    approve = command("approve", "sending", "decide what a run asks for, or list what it asks for")
+    approve.add_argument("target", metavar="TARGET", help=TARGET)
+    approve.add_argument("run", metavar="RUN", help="its id")
+    approve.add_argument("approval", metavar="APPROVAL", nargs="?", help="its id; without it they are listed")
+    approve.add_argument(
+        "decision",
+        metavar="DECISION",
+        nargs="?",
+        default='{"approved": true}',
+        help='JSON (default {"approved": true})',
+    )
+    approve.add_argument("--by", default="", metavar="WHO", help="is written into the run's log")
 
     workflows = command("workflows", "reading", "list what a target can run")
     workflows.add_argument("target", metavar="TARGET", help=TARGET)

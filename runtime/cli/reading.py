@@ -1,39 +1,26 @@
-"""Commands that read runs, and the one that asks a run to stop."""
+"""Commands that read runs."""
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
-import anyio
 import msgspec
 
-from ...transports import RunFilter, RunState, open_transport
-from ..config import Settings
+from ...transports import RunFilter, RunState
 from ..errors import ConfigInvalid, CursorAhead
 from ..log import Output
 from ..records import Event, decode
 from ..runs import Runs
 from ..trace import TraceFold
 from .output import give, say
-from .store import must_exist
+from .store import with_runs
 from .target import load_runtime, settle
 from .views import as_json, line, row, tree
 
 PAGE = 500
 """Records read at once."""
-
-
-def _with_runs(settings: Settings, read: Callable[[Runs], Awaitable[None]]) -> int:
-    must_exist(settings.store)
-
-    async def main() -> None:
-        async with open_transport(settings.store) as transport:
-            await read(Runs(transport, {}))
-
-    anyio.run(main)
-    return 0
 
 
 async def _history(runs: Runs, run_id: str, after: int = 0) -> AsyncIterator[Event]:
@@ -65,7 +52,7 @@ def ps(options: Namespace) -> int:
         if not page.runs and not options.quiet:
             say(f"no such runs in {settings.store}")
 
-    return _with_runs(settings, read)
+    return with_runs(settings.store, read)
 
 
 def logs(options: Namespace) -> int:
@@ -81,7 +68,7 @@ def logs(options: Namespace) -> int:
         if options.output:
             give(output.text, end="" if output.text.endswith("\n") else "\n")
 
-    return _with_runs(settle(options), read)
+    return with_runs(settle(options).store, read)
 
 
 def trace(options: Namespace) -> int:
@@ -93,18 +80,7 @@ def trace(options: Namespace) -> int:
             fold.apply(event)
         give(msgspec.json.encode(fold.trace).decode() if options.json else tree(fold.trace))
 
-    return _with_runs(settle(options), read)
-
-
-def cancel(options: Namespace) -> int:
-    """Ask a run to stop."""
-
-    async def read(runs: Runs) -> None:
-        await runs.cancel(options.run, options.reason)
-        if not options.quiet:
-            say(f"asked run {options.run} to stop")
-
-    return _with_runs(settle(options), read)
+    return with_runs(settle(options).store, read)
 
 
 def workflows(options: Namespace) -> int:

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 
 from ...actors import ActorError
 from ...transports import RunEnded, RunNotFound, StoreUnavailable, TransportError
-from ..errors import GreenroomError, RunStopped, RunTimedOut, UnknownWorkflow, WaitTimedOut
+from ..errors import (
+    DecisionConflict,
+    GreenroomError,
+    RunStopped,
+    RunTimedOut,
+    UnknownInlet,
+    UnknownWorkflow,
+    WaitTimedOut,
+)
 from ..http.serve import AddressUnavailable
 from ..router import RouterError
 from ..simulator import PlanInvalid
@@ -22,6 +30,8 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (RunStopped, 1),
     (UnknownWorkflow, 4),
     (RunNotFound, 4),
+    (UnknownInlet, 4),
+    (DecisionConflict, 1),
     (RunEnded, 1),
     (StoreUnavailable, 3),
     (AddressUnavailable, 3),

@@ -64,6 +64,16 @@ def _told(event: Event) -> str:
             return f"{record.error.type}: {record.error.message}"
         case records.LLMCall():
             return f"{record.model} {record.input_tokens}+{record.output_tokens} tokens, {record.seconds:.2f} s"
+        case records.RunParked():
+            return f"waits for {record.waiting_on}"
+        case records.ApprovalRequested():
+            return f"{record.approval}: {record.question}"
+        case records.SignalReceived():
+            return str(record.name)
+        case records.ApprovalResolved():
+            return f"{record.approval}: {bytes(record.decision).decode()}"
+        case records.ChildStarted():
+            return f"{record.workflow} {record.run_id}"
         case records.Status():
             return str(record.message)
         case records.OutputDelta():

@@ -115,6 +115,34 @@ def test_interrupting_a_run_cancels_it(spawn: Spawn) -> None:
 
 
 @pytest.mark.slow
+def test_a_run_that_waits_is_sent_signals_and_decisions(spawn: Spawn, shell: Shell, folder: Path) -> None:
+    (folder / "desk.py").write_text(
+        "from greenroom import Approval, Decision, Signal, workflow\n"
+        "words, publish = Signal('words', str), Approval('publish', Decision)\n"
+        "@workflow(signals=[words], approvals=[publish])\n"
+        "async def desk() -> str:\n"
+        "    text = await words.receive()\n"
+        "    decision = await publish.request('Publish it?')\n"
+        "    return f'{text} {decision.approved}'\n"
+    )
+    program = spawn("run", "desk.py")
+    run_id = program.hear("run ").split()[1]
+    program.hear("run.parked")
+    assert "there is words" in shell("signal", "desk.py", run_id, "wrods", "tea").err
+    assert shell("signal", "desk.py", run_id, "words", "3").err.endswith("Expected `str`, got `int`\n")
+    assert shell("signal", "desk.py", run_id, "words", "tea").code == 0
+    program.hear("approval.requested")
+    approval = shell("approve", "desk.py", run_id).out.split()[0]
+    assert shell("approve", "desk.py", run_id).out == f"{approval}  open  Publish it?\n"
+    assert shell("approve", "desk.py", run_id, "nope").code == 4
+    assert shell("approve", "desk.py", run_id, approval, "--by", "ann").code == 0
+    done = program.end()
+    assert (done.code, done.out) == (0, '"tea True"\n')
+    assert f'{approval}  decided: {{"approved":true' in shell("approve", "desk.py", run_id).out
+    assert shell("cancel", run_id).code == 1
+
+
+@pytest.mark.slow
 def test_dev_simulates_without_a_key_and_reloads_while_a_run_goes_on(spawn: Spawn, folder: Path) -> None:
     program = spawn("dev", "app.py", "--port", "0")
     assert "no provider is called" in program.hear("simulator")
@@ -221,6 +249,6 @@ def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
         program = f'. {script}; COMP_WORDS=({line}); COMP_CWORD={len(words)}; _greenroom; echo "${{COMPREPLY[@]}}"'
         return subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
-    assert completed("s") == ["serve", "simulate"]
+    assert completed("si") == ["signal", "simulate"]
     assert completed("logs", "--o") == ["--output"]
     assert completed("") == list(vocabulary())
