@@ -56,7 +56,7 @@ async def serve(
     """
     options: ApiOptions = app.state.options
     streams: Streams = app.state.streams
-    if options.token is None and not insecure and not _loopback(host):
+    if options.token is None and not insecure and beyond_loopback(host):
         raise ConfigInvalid(
             f"host: {host} can be reached from other machines and no token is set: set {TOKEN_VARIABLE}, "
             "serve on 127.0.0.1, or say insecure"
@@ -140,8 +140,9 @@ def _url(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
-def _loopback(host: str) -> bool:
+def beyond_loopback(host: str) -> bool:
+    """Whether other machines could reach what listens there."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host != "localhost"
