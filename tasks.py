@@ -178,7 +178,7 @@ def pip(*args: str) -> None:
     Raises:
         Stop: pip failed; its own last words are part of the sentence.
     """
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *args]
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *args]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise Stop(

@@ -12,7 +12,7 @@ import anyio
 from ...transports import TransportError, open_transport
 from ..config import TYPES, Settings
 from ..errors import GreenroomError
-from ..http.serve import listen
+from ..listener import listen
 from ..router import MissingKey, RouterConfig, RouterError
 from .target import load_runtime, settle
 

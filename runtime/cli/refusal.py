@@ -6,7 +6,7 @@ import sys
 
 from ...transports import RunEnded, RunNotFound, StoreUnavailable, TransportError
 from ..errors import GreenroomError, RunStopped, RunTimedOut, UnknownWorkflow, WaitTimedOut
-from ..http.serve import AddressUnavailable
+from ..listener import AddressUnavailable
 from ..router import RouterError
 from ..simulator import PlanInvalid
 
