@@ -16,7 +16,7 @@ from ..listener import listen
 from ..router import MissingKey, RouterConfig, RouterError
 from .target import load_runtime, settle
 
-PACKAGES = ("anyio", "openai", "httpx2", "msgspec", "structlog", "starlette", "uvicorn", "redis", "aiolimiter", "rich")
+PACKAGES = ("anyio", "openai", "httpx2", "msgspec", "structlog", "starlette", "uvicorn", "aiolimiter", "rich")
 
 
 def doctor(options: Namespace) -> int:

@@ -9,7 +9,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import greenroom
+from greenroom.runtime.cli.doctor import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -22,7 +25,12 @@ FLOORS = ("actors", "runtime", "transports")
 
 def dev_requirements() -> set[str]:
     """What the lock is made of: the project's dependencies and those of its tests."""
-    return {name_of(requirement) for requirement in PROJECT["dependencies"] + PYPROJECT["dependency-groups"]["dev"]}
+    return dependencies() | {name_of(requirement) for requirement in PYPROJECT["dependency-groups"]["dev"]}
+
+
+def dependencies() -> set[str]:
+    """What a user has to have."""
+    return {name_of(requirement) for requirement in PROJECT["dependencies"]}
 
 
 def name_of(requirement: str) -> str:
@@ -73,24 +81,36 @@ def test_what_is_imported_is_what_is_depended_on() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.partition(".")[0])
     foreign = {name.replace("_", "-") for name in imported - sys.stdlib_module_names - {"greenroom"}}
-    assert foreign - OPTIONAL == {name_of(requirement) for requirement in PROJECT["dependencies"]}
+    assert foreign - OPTIONAL == dependencies()
+
+
+def test_the_doctor_looks_at_every_dependency_and_nothing_else() -> None:
+    assert sorted(PACKAGES) == sorted(dependencies() - {"typing-extensions"})
 
 
 def test_every_dependency_has_its_reason_in_contributing() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    assert [name for name in map(name_of, PROJECT["dependencies"]) if f"| `{name}` |" not in text] == []
+    assert [name for name in sorted(dependencies()) if f"| `{name}` |" not in text] == []
 
 
-def test_the_lock_pins_what_the_project_asks_for_with_hashes_and_names_no_host() -> None:
-    pins = set(re.findall(r"^([a-z0-9._-]+)==", LOCK, re.MULTILINE))
-    assert dev_requirements() - pins == set()
-    assert LOCK.count("--hash=sha256:") >= len(pins)
-    assert "://" not in LOCK
-    assert "--index" not in LOCK
-    assert "--find-links" not in LOCK
-
-
-def test_the_lock_has_nothing_that_nobody_asked_for() -> None:
+def test_the_lock_pins_what_the_project_asks_for_and_what_that_needs_alone() -> None:
+    assert dev_requirements() - pins(LOCK).keys() == set()
     entries = re.split(r"^(?=[a-z0-9])", LOCK, flags=re.MULTILINE)[1:]
-    stray = [name_of(entry) for entry in entries if "# via" not in entry and name_of(entry) not in dev_requirements()]
-    assert stray == []
+    unasked = [name_of(entry) for entry in entries if "# via" not in entry and name_of(entry) not in dev_requirements()]
+    assert unasked == []
+
+
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements-*.txt")), ids=lambda path: path.name)
+def test_a_lock_has_hashes_names_no_host_and_agrees_with_the_others(lock: Path) -> None:
+    text = lock.read_text(encoding="utf-8")
+    for entry in re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in entry, entry
+    for word in ("://", "--index", "--extra-index", "--find-links"):
+        assert word not in text
+    both = pins(text).keys() & pins(LOCK).keys()
+    assert {name: pins(text)[name] for name in both} == {name: pins(LOCK)[name] for name in both}
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Name -> version."""
+    return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;\\]+)", lock, re.MULTILINE))
