@@ -18,8 +18,6 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 LOCK = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
-OPTIONAL = {"pytest", "sniffio"}
-"""Used where it is there: pytest by the transports' suite, sniffio by libraries that ask which loop they are on."""
 FLOORS = ("actors", "runtime", "transports")
 
 
@@ -81,7 +79,8 @@ def test_what_is_imported_is_what_is_depended_on() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.partition(".")[0])
     foreign = {name.replace("_", "-") for name in imported - sys.stdlib_module_names - {"greenroom"}}
-    assert foreign - OPTIONAL == dependencies()
+    testing = {name_of(requirement) for requirement in PROJECT["optional-dependencies"]["testing"]}
+    assert foreign - testing - {"sniffio"} == dependencies(), "sniffio is told of the event loop where it is there"
 
 
 def test_the_doctor_looks_at_every_dependency_and_nothing_else() -> None:
