@@ -31,7 +31,7 @@ def run(*args: object, script: Path = TASKS, **environ: str) -> subprocess.Compl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=55,
     )
 
 
