@@ -18,7 +18,8 @@ from ...transports import StoreUnavailable, TransportError, open_transport
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
 from ..http import ApiOptions
-from ..http.serve import AddressUnavailable, beyond_loopback, listen
+from ..http.serve import beyond_loopback
+from ..listener import AddressUnavailable, listen
 from ..router import MissingKey, RouterConfig, RouterError
 from .output import give
 from .store import sqlite_file

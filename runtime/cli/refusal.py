@@ -15,7 +15,7 @@ from ..errors import (
     UnknownWorkflow,
     WaitTimedOut,
 )
-from ..http.serve import AddressUnavailable
+from ..listener import AddressUnavailable
 from ..router import RouterError
 from ..simulator import PlanInvalid
 from .output import say
