@@ -178,7 +178,7 @@ def pip(*args: str) -> None:
     Raises:
         Stop: pip failed; its own last words are part of the sentence.
     """
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *args]
+    command = [str(PYTHON), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", *args]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise Stop(
@@ -207,7 +207,7 @@ def become(*args: str) -> NoReturn:
 
 def demo(args: Sequence[str]) -> NoReturn:
     """The newsroom: a real workflow, streamed, its worker killed, taken over, finished [--json]."""
-    become("examples/newsroom.py", *args)
+    become("examples/demo.py", *args)
 
 
 def test(args: Sequence[str]) -> NoReturn:
@@ -232,7 +232,8 @@ def check(args: Sequence[str]) -> NoReturn:
             print(f"{(done.stdout + done.stderr).strip()}\n")
             print(f"mend it with, or see it again by: {os.path.relpath(PYTHON.parent / remedy)}\n", flush=True)
     if failed:
-        print(f"{failed} of {len(STATIC)} checks failed; the tests have not been run", flush=True)
+        untested = "" if "--no-tests" in args else "; the tests have not been run"
+        print(f"{failed} of {len(STATIC)} checks failed{untested}", flush=True)
         sys.exit(1)
     if "--no-tests" in args:
         sys.exit(0)

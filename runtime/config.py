@@ -6,6 +6,7 @@ key or a wrong type is an error that names the file, the key and the fix. Keys o
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,11 @@ TYPES: dict[str, type] = {
     "port": int,
     "lease_s": float,
     "capacity": int,
+    "drain_s": float,
     "log_level": str,
 }
+"""Every setting that has a flag, a variable and a key."""
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -34,6 +38,7 @@ class Settings:
         host, port: where the API listens.
         lease_s: how long a run stays with a worker that is not heard of, seconds.
         capacity: runs that a worker executes at once.
+        drain_s: how long a worker that was told to stop waits for steps under way, seconds.
         log_level: debug, info, warning or error.
         router: the `[router]` table, if there is one.
         sources: name -> where its value came from.
@@ -44,6 +49,7 @@ class Settings:
     port: int = 8800
     lease_s: float = 10.0
     capacity: int = 200
+    drain_s: float = 30.0
     log_level: str = "info"
     router: Mapping[str, Any] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -73,16 +79,31 @@ def load_settings(flags: Mapping[str, Any], env: Mapping[str, str], folder: Path
                 value = _typed(f"{path}: {name}", value, TYPES[name])
             values[name], sources[name] = value, path
     for name, kind in TYPES.items():
-        variable = f"GREENROOM_{name.upper()}"
-        if env.get(variable):
-            values[name], sources[name] = _typed(variable, env[variable], kind), variable
+        if env.get(variable(name)):
+            values[name], sources[name] = _typed(variable(name), env[variable(name)], kind), variable(name)
         if flags.get(name) is not None:
-            values[name], sources[name] = flags[name], f"--{name.replace('_', '-')}"
-    if values.get("log_level", "info") not in LEVELS:
-        raise ConfigInvalid(f"{sources['log_level']}: {values['log_level']!r} is no level: give {', '.join(LEVELS)}")
-    if not 0 <= values.get("port", 0) <= 65535:
-        raise ConfigInvalid(f"{sources['port']}: {values['port']} is no port: give 0 to 65535")
-    return Settings(**values, sources=sources)
+            values[name], sources[name] = _typed(flag(name), flags[name], kind), flag(name)
+    settings = Settings(**values, sources=sources)
+    for name, good, wanted in (
+        ("port", 0 <= settings.port <= 65535, "0 to 65535"),
+        ("lease_s", settings.lease_s >= 0.5, "0.5 seconds or more"),
+        ("capacity", settings.capacity >= 1, "1 or more runs"),
+        ("drain_s", settings.drain_s >= 0, "0 or more seconds"),
+        ("log_level", settings.log_level in LEVELS, ", ".join(LEVELS)),
+    ):
+        if not good:
+            raise ConfigInvalid(f"{sources[name]}: {name} is {getattr(settings, name)!r}: give {wanted}")
+    return settings
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return f"GREENROOM_{name.upper()}"
+
+
+def flag(name: str) -> str:
+    """Return the option of a setting."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _tables(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -97,22 +118,28 @@ def _tables(folder: Path) -> list[tuple[str, dict[str, Any]]]:
             raise ConfigInvalid(f"{name} cannot be read: {error}") from None
         for key in keys:
             table = table.get(key, {})
-        found.append((name, dict(table)))
+            if not isinstance(table, dict):
+                raise ConfigInvalid(f"{name}: {key} must be a table")
+        found.append((f"{name} [{'.'.join(keys)}]" if keys else name, table))
     return found
 
 
 def _typed(where: str, value: Any, kind: type) -> Any:
-    if isinstance(value, str) and kind is not str:
+    wrong = ConfigInvalid(f"{where} is {value!r}: give {_WORDS[kind]}")
+    if kind is not str and isinstance(value, str):
         try:
-            return kind(value)
+            value = kind(value)
         except ValueError:
-            raise ConfigInvalid(f"{where} is {value!r}: give {_words(kind)}") from None
+            raise wrong from None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ConfigInvalid(f"{where} is {value!r}: give {_words(kind)}")
+        value = float(value)
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or (isinstance(value, float) and not math.isfinite(value))
+    ):
+        raise wrong
     return value
 
 
-def _words(kind: type) -> str:
-    return {str: "a string", int: "a whole number", float: "a number"}[kind]
+_WORDS = {str: "a string", int: "a whole number", float: "a number"}

@@ -15,10 +15,11 @@ import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
+from ..transports import Terms
 from .errors import DefinitionInvalid
 from .payload import parse_input, to_json
 from .policies import ONCE, Cache, Policies, Rate, Retry, Timeout
@@ -160,13 +161,24 @@ class Workflow(Definition[P, R]):
 
     Attributes:
         timeout_s: the run's deadline after it was created, seconds; None for none.
+        terms: how its runs are claimed.
+        key: the argument whose value its limits are counted by; None: all its runs together.
         signals: what may be sent to its runs, by name.
         approvals: what its runs may ask for, by name.
     """
 
     timeout_s: float | None = None
+    terms: Terms = Terms()
+    key: str | None = None
     signals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
     approvals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
+
+    def gate(self, arguments: Mapping[str, Any]) -> str:
+        """What limits are counted by, for a run with these arguments."""
+        if self.key is None:
+            return ""
+        value = arguments[self.key]
+        return value if isinstance(value, str) else self.encode({"key": value}).decode()
 
 
 class Resource(Protocol[P, R_co]):
@@ -258,6 +270,10 @@ def workflow(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    versioning: Literal["auto", "pinned"] = "auto",
+    concurrency: int | None = None,
+    starts: Rate | None = None,
+    key: str | None = None,
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
 ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
@@ -267,6 +283,10 @@ def workflow(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    versioning: Literal["auto", "pinned"] = "auto",
+    concurrency: int | None = None,
+    starts: Rate | None = None,
+    key: str | None = None,
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
 ) -> Any:
@@ -276,6 +296,10 @@ def workflow(
         fn: the function, when used as a bare decorator.
         name: its name, the one in URLs; by default the function's.
         timeout: seconds after its creation at which a run is ended (`timed_out`).
+        versioning: "auto": a run goes on with whatever code its worker has; "pinned": with the build that began it.
+        concurrency: runs at work at once, over all workers; those that wait do not count.
+        starts: the pace at which runs begin, over all workers.
+        key: the argument whose value both are counted by, such as a user's id; by default all runs count together.
         signals: what may be sent to its runs.
         approvals: what its runs may ask for.
 
@@ -285,13 +309,26 @@ def workflow(
     ways = [_by_name(inlets) for inlets in (signals, approvals)]
     if timeout is not None and timeout <= 0:
         raise DefinitionInvalid(f"workflow timeout is {timeout}: give seconds above 0, or None for no deadline")
+    if concurrency is not None and concurrency < 1:
+        raise DefinitionInvalid(f"workflow concurrency is {concurrency}: give 1 or more runs, or None for no bound")
+    terms = Terms(
+        pinned=versioning == "pinned",
+        concurrency=concurrency,
+        starts=None if starts is None else starts.calls,
+        per_s=1.0 if starts is None else starts.per_s,
+    )
 
     def define(target: Callable[P, Awaitable[R]]) -> Workflow[P, R]:
+        title = _name(name or str(getattr(target, "__name__", "")))
+        if key is not None and key not in _parameters(title, target).parameters:
+            raise DefinitionInvalid(f"workflow {title} has no argument {key!r}: name one of its arguments as key")
         return Workflow(
-            name=_name(name or str(getattr(target, "__name__", ""))),
+            name=title,
             fn=_async(target),
             summary=_summary(target),
             timeout_s=timeout,
+            terms=terms,
+            key=key,
             signals=ways[0],
             approvals=ways[1],
         )

@@ -7,7 +7,7 @@ everything live is in the worker, and both have the lifetime of an `async with`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from .http import ApiOptions
+    from .http.streams import Streams
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,6 +73,7 @@ class Runtime:
         self.settings = settings or WorkerSettings()
         self._open: AsyncExitStack | None = None
         self._runs: Runs | None = None
+        self._streams: list[Streams] = []
 
     @property
     def runs(self) -> Runs:
@@ -110,15 +112,25 @@ class Runtime:
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
-        """Open the runtime and a worker for the life of an ASGI app: `FastAPI(lifespan=runtime.lifespan)`."""
-        async with self, self.worker():
-            yield
+        """Open the runtime and a worker for the life of an ASGI app: `FastAPI(lifespan=runtime.lifespan)`.
+
+        SIGTERM and SIGINT first end the event streams of what `asgi` made: a server waits for them, and they for runs.
+        """
+        with ExitStack() as drained:
+            for streams in self._streams:
+                drained.enter_context(streams.drained_by_signals())
+            async with self, self.worker():
+                yield
 
     def asgi(self, options: ApiOptions | None = None) -> Starlette:
         """Make the HTTP API as an ASGI app, to mount anywhere or to serve alone."""
-        from .http import api
+        from .http import ApiOptions, api
+        from .http.streams import Streams
 
-        return api(lambda: self.runs, options=options)
+        options = options or ApiOptions()
+        streams = Streams(options.max_streams)
+        self._streams.append(streams)
+        return api(lambda: self.runs, options=options, streams=streams)
 
     async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run. For keys, tags and deadlines see `Runs.start`.

@@ -17,7 +17,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..transports import NewRun, Run, RunFilter, RunPage, RunState, Stored, Transport, digest, log_topic
+from ..transports import Lane, NewRun, Run, RunFilter, RunPage, RunState, Stored, Transport, digest, log_topic
 from . import records
 from .definitions import Workflow
 from .errors import (
@@ -90,6 +90,9 @@ class Runs:
         timeout_s: float | None = None,
         trace_id: str | None = None,
         parent: str = "",
+        priority: int = 0,
+        tenant: str = "",
+        delay_s: float = 0.0,
     ) -> tuple[Run, bool]:
         """Accept a run: check its input, write it with its first record; the row, and whether it is new.
 
@@ -103,6 +106,9 @@ class Runs:
             timeout_s: deadline in seconds from now; by default the workflow's own.
             trace_id: a W3C trace id to continue; by default a new one.
             parent: the run that starts it, and that is told of its end.
+            priority: runs of a higher one are claimed first.
+            tenant: runs of one priority are claimed so that tenants have equally many at work.
+            delay_s: seconds from now before it may start.
 
         Raises:
             UnknownWorkflow: no such workflow here.
@@ -112,11 +118,14 @@ class Runs:
         definition = self.workflows.get(workflow)
         if definition is None:
             raise UnknownWorkflow(workflow, self.workflows)
-        canonical = definition.encode(definition.parse(input))
+        arguments = definition.parse(input)
+        canonical = definition.encode(arguments)
         if timeout_s is not None and not (timeout_s > 0 and math.isfinite(timeout_s)):
             raise InputInvalid(workflow, "$.timeout_s", f"is {timeout_s}, must be more than 0 seconds")
         if run_id is not None and not valid_id(run_id):
             raise InputInvalid(workflow, "$.run_id", "use 1 to 100 letters, digits, '_', '-' and '.'")
+        if not 0 <= delay_s < math.inf:
+            raise InputInvalid(workflow, "$.delay_s", f"is {delay_s}, must be 0 or more seconds")
         run_id = run_id or secrets.token_hex(16)
         first = RunQueued(
             workflow=workflow,
@@ -129,7 +138,15 @@ class Runs:
             parent=parent,
         )
         payload = digest(b"\0".join((workflow.encode(), canonical)))
-        new = NewRun(run_id=run_id, workflow=workflow, first=encode(first), key=key, digest=payload, tags=tags)
+        new = NewRun(
+            run_id=run_id,
+            lane=Lane(workflow=workflow, priority=priority, tenant=tenant, gate=definition.gate(arguments)),
+            entries=(encode(first),),
+            key=key,
+            digest=payload,
+            tags=tags,
+            due=await self.transport.now() + delay_s if delay_s else None,
+        )
         return await self.transport.create(new)
 
     async def view(self, run_id: str) -> RunView:

@@ -43,6 +43,7 @@ from .records import (
     StepStarted,
 )
 from .records import StepFailed as StepFailedRecord
+from .redaction import redact
 from .waits import ChildFailed, Wait, Waits
 from .writer import LogWriter
 
@@ -347,5 +348,5 @@ def _cache_key(call: _Call) -> str:
 
 
 def describe(error: BaseException, step: str | None = None) -> Failure:
-    """An exception as data, for the log."""
-    return Failure(type=type(error).__qualname__, message=str(error) or type(error).__qualname__, step=step)
+    """An exception as data, for the log; law 10: without this process's secrets."""
+    return Failure(type=type(error).__qualname__, message=redact(str(error)) or type(error).__qualname__, step=step)

@@ -45,7 +45,7 @@ from ..actors import (
     TreeNode,
     supervise,
 )
-from ..transports import READY, Claim, StoreUnavailable, Transport, WorkerInfo
+from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
 from .components import Components
 from .definitions import Workflow
 from .errors import ConfigInvalid
@@ -189,7 +189,8 @@ class Worker:
 
     async def _claim(self, mailbox: Mailbox[Any]) -> None:
         """Run the claimer."""
-        names = list(self._workflows)
+        terms = {name: workflow.terms for name, workflow in self._workflows.items()}
+        lease_s = self._settings.lease_s
         await self._ready.wait()
         async with self._transport.watch(READY) as ready:
             while not self.draining:
@@ -198,18 +199,20 @@ class Worker:
                     await self._changed.wait()
                     continue
                 try:
-                    claims = await self._transport.claim(self.name, names, limit=free, lease_s=self._settings.lease_s)
+                    claims = await self._transport.claim(
+                        self.name, terms, build=self.build, limit=free, lease_s=lease_s
+                    )
                     for claim in claims:
                         await self._execute(claim)
                     if not claims:
-                        await ready.wait(await self._nap(names))
+                        await ready.wait(await self._nap(terms))
                 except StoreUnavailable as error:
                     log.error("store unavailable", error=str(error))
                     await anyio.sleep(SWEEP_S)
             await anyio.sleep_forever()
 
-    async def _nap(self, names: list[str]) -> float:
-        due = await self._transport.next_due(names)
+    async def _nap(self, terms: Mapping[str, Terms]) -> float:
+        due = await self._transport.next_due(terms, build=self.build)
         if due is None:
             return SWEEP_S
         return min(SWEEP_S, max(0.02, due - await self._transport.now()))

@@ -348,7 +348,11 @@ class Watch(Protocol):
 
 @runtime_checkable
 class Transport(Protocol):
-    """What a store must do. Every method is atomic, and safe to call from many tasks of one event loop."""
+    """What a store must do. Every method is atomic, and safe to call from many tasks of one event loop.
+
+    A call whose caller is canceled may still happen, whole. Any call raises `StoreUnavailable` when the store cannot
+    be reached or cannot write; then nothing of it happened.
+    """
 
     url: str
     """Where it is, without secrets (`sqlite:///greenroom.db`)."""

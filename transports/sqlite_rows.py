@@ -13,7 +13,10 @@ import msgspec
 from .contract import Entry, Lane, Run, RunNotFound, RunPruned, RunState, Terms
 from .turns import Bucket, Turns, full_bucket, gate_of
 
-RUN = "run_id, lane, workflow, tenant, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key, tags"
+RUN = (
+    "run_id, lane, workflow, tenant, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key,"
+    " tags"
+)
 """The columns of a `Run`, in the order that `run_of` reads."""
 
 LIVE = "state IN ('queued', 'running', 'waiting')"

@@ -27,7 +27,7 @@ def queued(new: NewRun, now: float) -> Run:
 
 
 def claimed(run: Run, owner: str, now: float, lease_s: float, pin: str = "") -> Run:
-    """Return the row after a claim: leased to `owner`, due again when the lease ends; `pin` is the build it is kept for."""
+    """Return the row after a claim: leased to `owner`, due again when the lease ends, and kept for the build `pin`."""
     return replace(
         run,
         lane=replace(run.lane, build=pin) if pin and not run.lane.build else run.lane,

@@ -1,76 +1,139 @@
-"""`greenroom doctor`: looks at all that a run needs. Each finding says what it is, and what to do if it is wrong."""
+"""`greenroom doctor`: looks at all that runs need. Each finding says what it is, and what to do if it is wrong.
+
+It leaves nothing behind: a database that is not there is not made. Law 10: of keys it tells that they are set.
+"""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 from argparse import Namespace
 from importlib.metadata import PackageNotFoundError, version
 
 import anyio
+import msgspec
 
-from ...transports import TransportError, open_transport
-from ..config import TYPES, Settings
+from ...transports import StoreUnavailable, TransportError, open_transport
+from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
-from ..http.serve import listen
+from ..http import ApiOptions
+from ..http.serve import beyond_loopback
+from ..listener import AddressUnavailable, listen
 from ..router import MissingKey, RouterConfig, RouterError
+from .output import give
+from .store import sqlite_file
 from .target import load_runtime, settle
 
-PACKAGES = ("anyio", "openai", "httpx2", "msgspec", "structlog", "starlette", "uvicorn", "redis", "aiolimiter", "rich")
+PACKAGES = ("aiolimiter", "anyio", "httpx2", "msgspec", "openai", "redis", "rich", "starlette", "structlog", "uvicorn")
+OTHER_VARIABLES = {
+    "GREENROOM_TOKEN",
+    "GREENROOM_SHARE",
+    "GREENROOM_VENV",
+    *(f"GREENROOM_{provider}_{limit}" for provider in ("OPENAI", "GEMINI") for limit in ("RPM", "TPM")),
+}
+"""Variables that are no settings of the command line, but mean something."""
+
+SOUND_SQLITE = (3, 51, 3)
+"""Before it, two processes that checkpoint at one moment could in rare cases corrupt a WAL database."""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was looked at, how it is (`ok`, `look`: works, but know this; `mend`: does not work), and what to do."""
+
+    what: str
+    how: str
+    text: str
+    code: int = 0
 
 
 def doctor(options: Namespace) -> int:
-    """Print findings; 1 if something is broken."""
-    settings = settle(options)
-    findings = [_python(), _packages(), _store(settings), _port(settings), _keys(settings)]
+    """Give the findings; the code is that of the gravest."""
+    settings = settle(options, level="error")
+    findings = [
+        _python(),
+        _packages(),
+        _sqlite(),
+        _store(settings.store),
+        _address(settings, options.insecure),
+        _keys(settings),
+        *_variables(),
+    ]
     if options.target:
         findings.append(_target(options.target, settings))
-    for good, text in findings:
-        print(f"{'ok  ' if good else 'FIX '} {text}")
-    for name in TYPES:
-        print(f"     {name} = {getattr(settings, name)!r} from {settings.sources.get(name, 'the default')}")
-    return 0 if all(good for good, _ in findings) else 1
+    sources = {name: (getattr(settings, name), settings.sources.get(name, "the default")) for name in TYPES}
+    if options.json:
+        shown = {name: {"value": value, "from": source} for name, (value, source) in sources.items()}
+        give(msgspec.json.encode({"findings": findings, "settings": shown}).decode())
+    else:
+        for one in findings:
+            give(f"{one.how:<4}  {one.what}: {one.text}")
+        for name, (value, source) in sources.items():
+            give(f"      {name} = {value} from {source}")
+    return max(one.code for one in findings)
 
 
-def _python() -> tuple[bool, str]:
+def _python() -> Finding:
     found = ".".join(map(str, sys.version_info[:3]))
-    return sys.version_info >= (3, 11), f"Python {found} (3.11 or newer is needed)"
+    if sys.version_info < (3, 11):  # noqa: UP036 - an installation may have been moved
+        return Finding("python", "mend", f"{found} is too old: use 3.11 or newer", 1)
+    return Finding("python", "ok", found)
 
 
-def _packages() -> tuple[bool, str]:
+def _packages() -> Finding:
     missing = []
     for name in PACKAGES:
         try:
             version(name)
         except PackageNotFoundError:
             missing.append(name)
-    return (
-        not missing,
-        f"packages: {'missing ' + ', '.join(missing) + ': pip install greenroom' if missing else 'all there'}",
-    )
+    if missing:
+        return Finding("packages", "mend", f"{', '.join(missing)} missing: run pip install greenroom", 1)
+    return Finding("packages", "ok", "all there")
 
 
-def _store(settings: Settings) -> tuple[bool, str]:
-    async def look() -> None:
-        async with open_transport(settings.store):
-            pass
+def _sqlite() -> Finding:
+    found = sqlite3.sqlite_version
+    if sqlite3.sqlite_version_info < SOUND_SQLITE:
+        advice = "has a rare WAL bug when several processes write: back up with VACUUM INTO, or use a newer one"
+        return Finding("sqlite", "look", f"{found} {advice}")
+    return Finding("sqlite", "ok", found)
 
+
+def _store(url: str) -> Finding:
+    async def look() -> str:
+        async with open_transport(url) as transport:
+            return transport.durability
+
+    file = sqlite_file(url)
+    if file is not None and not file.exists() and file.parent.is_dir():
+        if os.access(file.parent, os.W_OK):
+            return Finding("store", "ok", f"{url} will be made by the first command that writes")
+        return Finding("store", "mend", f"the folder {file.parent.resolve()} cannot be written: name another file", 3)
     try:
-        anyio.run(look)
+        durability = anyio.run(look)
+    except StoreUnavailable as error:
+        return Finding("store", "mend", str(error), 3)
     except TransportError as error:
-        return False, f"store: {error}"
-    return True, f"store {settings.store} opens"
+        return Finding("store", "mend", str(error), 2)
+    return Finding("store", "look" if url.startswith("memory:") else "ok", f"{url} opens; {durability}")
 
 
-def _port(settings: Settings) -> tuple[bool, str]:
+def _address(settings: Settings, insecure: bool) -> Finding:
+    host, port = settings.host, settings.port
     try:
-        listen(settings.host, settings.port).close()
+        token = ApiOptions.from_env(os.environ).token
+        listen(host, port).close()
+    except AddressUnavailable as error:
+        return Finding("address", "mend", str(error), 3)
     except GreenroomError as error:
-        return False, f"port: {error}"
-    return True, f"port {settings.port} on {settings.host} is free"
+        return Finding("address", "mend", str(error), 2)
+    if token is None and beyond_loopback(host) and not insecure:
+        return Finding("address", "mend", f"{host} is beyond loopback and no GREENROOM_TOKEN is set: set it", 2)
+    return Finding("address", "ok", f"{host}:{port} is free, GREENROOM_TOKEN is {'set' if token else 'not set'}")
 
 
-def _keys(settings: Settings) -> tuple[bool, str]:
+def _keys(settings: Settings) -> Finding:
     try:
         config = (
             RouterConfig.from_table(settings.router, os.environ)
@@ -78,15 +141,22 @@ def _keys(settings: Settings) -> tuple[bool, str]:
             else RouterConfig.from_env(os.environ)
         )
     except RouterError as error:
-        return False, f"providers: {error}"
+        return Finding("providers", "mend", str(error), 2)
     if not config.models:
-        return False, f"providers: {MissingKey()}"
-    return True, "providers: " + ", ".join(sorted({one.name for many in config.models.values() for one in many}))
+        return Finding("providers", "look", f"{MissingKey()}; 'greenroom dev' starts it by itself")
+    names = sorted({one.name for many in config.models.values() for one in many})
+    return Finding("providers", "ok", f"keys are set for {', '.join(names)}")
 
 
-def _target(target: str, settings: Settings) -> tuple[bool, str]:
+def _variables() -> list[Finding]:
+    known = {variable(name) for name in TYPES} | OTHER_VARIABLES
+    unknown = sorted(name for name in os.environ if name.startswith("GREENROOM_") and name not in known)
+    return [Finding("variable", "look", f"{name} means nothing here: correct or remove it") for name in unknown]
+
+
+def _target(target: str, settings: Settings) -> Finding:
     try:
         runtime = load_runtime(target, settings)
     except GreenroomError as error:
-        return False, f"target: {error}"
-    return True, f"target {target}: workflows {', '.join(runtime.workflows)}"
+        return Finding("target", "mend", str(error), 2)
+    return Finding("target", "ok", f"{target} has {', '.join(runtime.workflows)} on {runtime.store}")

@@ -2,171 +2,178 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import sys
 from argparse import Namespace
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import anyio
-import msgspec
 
-from ..errors import ConfigInvalid, InputInvalid
+from ...transports import RunEnded
+from ..errors import ConfigInvalid, UnknownWorkflow
 from ..facade import Runtime
-from ..records import Event
 from ..router import RouterConfig
 from ..runs import outcome
-from ..worker import Worker
-from .target import load_runtime, settle, worker_settings
-from .views import Screen, print_result
+from ..worker import WorkerSettings
+from .input import read_input
+from .output import give, say
+from .screen import Screen
+from .signals import told_to_stop
+from .store import must_be_shared
+from .target import equip, load_runtime, settle
+from .views import as_json, run_as_json
+
+HASTE_S = 1.0
+"""How long `run` and `dev` wait for steps under way when they end, seconds: somebody is waiting."""
 
 
 def run(options: Namespace) -> int:
-    """Run a workflow here and print its result."""
-    if options.log_level is None and "GREENROOM_LOG_LEVEL" not in os.environ:
-        options.log_level = "warning"
-    settings = settle(options)
+    """Run a workflow here and give its result."""
+    settings = settle(options, level="error")
     runtime = load_runtime(options.target, settings)
+    equip(runtime, settings)
     name = options.workflow or (next(iter(runtime.workflows)) if len(runtime.workflows) == 1 else None)
     if name is None:
-        raise ConfigInvalid(f"there are several workflows: give one of {', '.join(runtime.workflows)}")
-    payload = given_input(options)
+        raise ConfigInvalid(f"there are several workflows: name one of {', '.join(sorted(runtime.workflows))}")
+    if name not in runtime.workflows:
+        raise UnknownWorkflow(name, runtime.workflows)
+    payload = read_input(options.input)
+    runtime.workflows[name].parse(payload)
 
     async def main() -> int:
-        async with runtime:
+        notice = "canceling the run; once more to leave it for another worker"
+        async with told_to_stop(notice) as told, runtime:
             started, _ = await runtime.runs.start(name, payload, timeout_s=options.timeout)
-            print(f"run {started.run_id}", file=sys.stderr)
-            async with runtime.worker(worker_settings(settings, runtime)), anyio.create_task_group() as group:
-                group.start_soon(_cancel_on_signal, runtime, started.run_id)
-                with Screen() as screen:
-                    async for event in runtime.runs.events(started.run_id):
-                        if options.jsonl:
-                            print(as_json(event), flush=True)
-                        screen.show(event)
+            if not options.quiet:
+                say(f"run {started.run_id}")
+            async with runtime.worker(_hasty(runtime)), anyio.create_task_group() as group:
+                group.start_soon(_cancel, runtime, started.run_id, told)
+                await _follow(runtime, started.run_id, options)
                 group.cancel_scope.cancel()
             view = await runtime.runs.view(started.run_id)
-            print_result(outcome(view))
+            if options.json:
+                give(run_as_json(view))
+            if told.is_set() and view.error is not None:
+                return 130
+            result = outcome(view)
+            if not (options.json or options.jsonl):
+                give(result.decode())
             return 0
 
     return anyio.run(main)
 
 
-async def _cancel_on_signal(runtime: Runtime, run_id: str) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            print("greenroom: canceling the run; once more to leave it as it is", file=sys.stderr)
-            await runtime.runs.cancel(run_id, "interrupted")
-            break
-        async for _ in signals:
-            raise KeyboardInterrupt
+async def _follow(runtime: Runtime, run_id: str, options: Namespace) -> None:
+    with Screen(quiet=options.quiet) as screen:
+        async for event in runtime.runs.events(run_id):
+            if options.jsonl:
+                give(as_json(event))
+            screen.show(event)
+
+
+async def _cancel(runtime: Runtime, run_id: str, told: anyio.Event) -> None:
+    await told.wait()
+    with suppress(RunEnded):
+        await runtime.runs.cancel(run_id, "interrupted")
+
+
+def _hasty(runtime: Runtime) -> WorkerSettings:
+    return replace(runtime.settings, drain_s=min(HASTE_S, runtime.settings.drain_s))
 
 
 def serve(options: Namespace) -> int:
     """Serve the API alone."""
     settings = settle(options)
     runtime = load_runtime(options.target, settings)
+    must_be_shared(runtime.store)
 
     async def main() -> None:
-        async with runtime:
-            await _serve(runtime, settings.host, settings.port, options.insecure)
+        async with told_to_stop("stopping; once more to stop at once"), runtime:
+            await _serve(runtime, settings.host, settings.port, options)
 
     anyio.run(main)
     return 0
 
 
-async def _serve(runtime: Runtime, host: str, port: int, insecure: bool) -> None:
+async def _serve(runtime: Runtime, host: str, port: int, options: Namespace) -> None:
     from ..http import ApiOptions, serve
 
     def ready(url: str) -> None:
-        print(f"API on {url}, described in {url}/openapi.json", file=sys.stderr, flush=True)
+        if not options.quiet:
+            say(f"API        {url}/v1/workflows\nOpenAPI    {url}/openapi.json")
+            for name in runtime.workflows:
+                say(f"start one  POST {url}/v1/workflows/{name}/runs")
 
     app = runtime.asgi(ApiOptions.from_env(os.environ))
-    await serve(app, host=host, port=port, insecure=insecure, ready=ready)
+    await serve(app, host=host, port=port, insecure=options.insecure, ready=ready)
 
 
 def worker(options: Namespace) -> int:
     """Execute runs until told to stop."""
     settings = settle(options)
     runtime = load_runtime(options.target, settings)
+    must_be_shared(runtime.store)
+    equip(runtime, settings)
 
     async def main() -> None:
-        async with runtime, runtime.worker(worker_settings(settings, runtime, options.name)) as at_work:
-            print(f"worker {at_work.name} on {runtime.store}", file=sys.stderr, flush=True)
-            async with anyio.create_task_group() as group:
-                group.start_soon(_drain_on_signal, at_work)
-                await at_work.wait()
-                group.cancel_scope.cancel()
+        own = runtime.settings
+        async with (
+            told_to_stop("draining; once more to stop at once") as told,
+            runtime,
+            runtime.worker(replace(own, name=options.name or own.name)) as at_work,
+        ):
+            if not options.quiet:
+                say(f"worker {at_work.name} on {runtime.store}")
+            await told.wait()
 
     anyio.run(main)
     return 0
-
-
-async def _drain_on_signal(at_work: Worker) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with anyio.create_task_group() as group:
-            drains = False
-            async for _ in signals:
-                if drains:
-                    raise KeyboardInterrupt
-                drains = True
-                print("greenroom: draining; once more to stop at once", file=sys.stderr, flush=True)
-                group.start_soon(at_work.drain)
 
 
 def dev(options: Namespace) -> int:
-    """Serve the API and a worker, and start again when a file changes."""
-    if not options.no_reload:
-        from .reload import watch
-
-        return watch(options)
+    """Serve the API and a worker."""
     settings = settle(options)
     runtime = load_runtime(options.target, settings)
+    equip(runtime, settings)
 
     async def main() -> None:
         async with AsyncExitStack() as stack:
-            if runtime.router is None and not RouterConfig.from_env(os.environ).models:
-                from ..simulator import NOTICE, Simulator, serve_simulator
-
-                at = await stack.enter_async_context(serve_simulator(Simulator()))
-                runtime.router = RouterConfig.from_env(at.env)
-                print(f"no provider key is set. {NOTICE} It is on {at.openai_url}", file=sys.stderr, flush=True)
+            told = await stack.enter_async_context(told_to_stop("draining; once more to stop at once"))
+            await stack.enter_async_context(_simulated(runtime))
             await stack.enter_async_context(runtime)
-            await stack.enter_async_context(runtime.worker(worker_settings(settings, runtime)))
-            await _serve(runtime, settings.host, settings.port, options.insecure)
+            await stack.enter_async_context(runtime.worker(_hasty(runtime)))
+            group = await stack.enter_async_context(anyio.create_task_group())
+            group.start_soon(_cancel_when_told, group.cancel_scope, told)
+            if options.child_of is not None:
+                group.start_soon(_cancel_when_orphaned, group.cancel_scope, options.child_of)
+            await _serve(runtime, settings.host, settings.port, options)
+            group.cancel_scope.cancel()
 
     anyio.run(main)
     return 0
 
 
-def given_input(options: Namespace) -> bytes:
-    """Return the run's input as JSON, from --input and --arg."""
-    text = options.input
-    if text == "-":
-        text = sys.stdin.read()
-    elif text and text.startswith("@"):
-        try:
-            with open(text[1:], encoding="utf-8") as file:
-                text = file.read()
-        except OSError as error:
-            raise ConfigInvalid(f"--input: {text[1:]} cannot be read: {error.strerror}") from None
-    try:
-        value: Any = json.loads(text or "{}")
-    except ValueError as error:
-        raise InputInvalid("the command", "$", f"--input is not JSON ({error}): quote it as one argument") from None
-    for argument in options.arg:
-        name, found, raw = argument.partition("=")
-        if not found or not isinstance(value, dict):
-            raise ConfigInvalid(f"--arg {argument}: give NAME=VALUE, with an --input that is an object or left out")
-        try:
-            value[name] = json.loads(raw)
-        except ValueError:
-            value[name] = raw
-    return json.dumps(value).encode()
+@asynccontextmanager
+async def _simulated(runtime: Runtime) -> AsyncIterator[None]:
+    """Let a simulator stand in for the providers if there is no key."""
+    if runtime.router is not None or RouterConfig.from_env(os.environ).models:
+        yield
+        return
+    from ..simulator import NOTICE, Simulator, serve_simulator
+
+    async with serve_simulator(Simulator()) as at:
+        runtime.router = RouterConfig.from_env(at.env)
+        say(f"simulator  {at.openai_url} because no provider key is set. {NOTICE}")
+        yield
 
 
-def as_json(event: Event) -> str:
-    """Return a record as a line of JSON."""
-    body = msgspec.to_builtins(event.record)
-    return msgspec.json.encode({"seq": event.seq, "ts": event.ts, "kind": event.kind, "data": body}).decode()
+async def _cancel_when_told(scope: anyio.CancelScope, told: anyio.Event) -> None:
+    await told.wait()
+    scope.cancel()
+
+
+async def _cancel_when_orphaned(scope: anyio.CancelScope, parent: int) -> None:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of it
+        await anyio.sleep(1)
+    scope.cancel()

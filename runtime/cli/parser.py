@@ -3,91 +3,166 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-TARGET = "module:attribute or path/to/file.py:attribute; the attribute may be left out if there is one Runtime"
+TARGET = "module:attribute or path/to/file.py:attribute; the attribute may be left out if there is only one"
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read a command line; the command is `call`."""
-    parser = argparse.ArgumentParser(
-        prog="greenroom", description="An asyncio actor runtime for long-running LLM workflows."
-    )
-    parser.add_argument("--version", action="version", version=f"greenroom {version('greenroom')}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    return parser().parse_args(argv)
 
-    def command(name: str, where: str, about: str, *, target: bool = False) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=about, description=about)
-        made.set_defaults(call=_later(where, name))
-        if target:
-            made.add_argument("target", help=TARGET)
-        made.add_argument("--store", help="URL of the store, such as sqlite:///greenroom.db")
-        made.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+
+def parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
+    made = argparse.ArgumentParser(
+        prog="greenroom", description="An asyncio actor runtime for long-running LLM workflows.", allow_abbrev=False
+    )
+    made.add_argument("--version", action="version", version=f"greenroom {version('greenroom')}")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, where: str, about: str, *, settings: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False)
+        made.set_defaults(call=_later(where, name), quiet=False)
+        if settings:
+            made.add_argument("--store", metavar="URL", help="of the store (default sqlite:///greenroom.db)")
+            made.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+            made.add_argument("--quiet", "-q", action="store_true", help="no progress, only data and errors")
         return made
 
-    run = command("run", "execute", "run a workflow in this process, and follow it", target=True)
-    run.add_argument("workflow", nargs="?", help="its name, if there are several")
-    run.add_argument("--input", help="arguments as JSON, @file, or - for stdin")
-    run.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", help="one argument; JSON or text")
+    run = command("run", "execute", "run a workflow in this process, and follow it")
+    run.add_argument("target", metavar="TARGET", help=TARGET)
+    run.add_argument("workflow", metavar="WORKFLOW", nargs="?", help="its name, if there are several")
+    run.add_argument(
+        "--input",
+        "-i",
+        action="append",
+        default=[],
+        metavar="INPUT",
+        help="a JSON object, NAME=VALUE, @file or - for standard input; may be repeated",
+    )
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="deadline of the run")
-    run.add_argument("--jsonl", action="store_true", help="print every record as a line of JSON")
+    run.add_argument("--json", action="store_true", help="give run, result and error as one JSON object")
+    run.add_argument("--jsonl", action="store_true", help="give every record as a line of JSON")
+    _working(run)
 
-    serve = command("serve", "execute", "serve the API alone", target=True)
+    serve = command("serve", "execute", "serve the API alone")
+    serve.add_argument("target", metavar="TARGET", help=TARGET)
     _address(serve)
-    worker = command("worker", "execute", "execute runs; SIGTERM drains, a second one stops at once", target=True)
+
+    worker = command("worker", "execute", "execute runs; SIGTERM drains, a second one stops at once")
+    worker.add_argument("target", metavar="TARGET", help=TARGET)
+    worker.add_argument("--name", help="unique among workers (default: host, process and a random part)")
     _working(worker)
-    worker.add_argument("--name", help="its name, unique among workers")
-    dev = command("dev", "execute", "API and worker in one process, restarted when a file changes", target=True)
+
+    dev = command("dev", "reload", "API and worker in one process, started again when a file changes")
+    dev.add_argument("target", metavar="TARGET", help=TARGET)
+    dev.add_argument("--no-reload", action="store_true", help="do not watch files")
+    dev.add_argument("--child-of", type=int, help=argparse.SUPPRESS)
     _address(dev)
     _working(dev)
-    dev.add_argument("--no-reload", action="store_true", help="do not watch files")
 
     ps = command("ps", "reading", "list runs, newest first")
-    ps.add_argument("--status", help="such as running or completed")
-    ps.add_argument("--workflow")
-    ps.add_argument("--limit", type=int, default=20)
-    ps.add_argument("--json", action="store_true")
-    logs = command("logs", "reading", "print a run's log")
-    logs.add_argument("run")
+    ps.add_argument("--status", metavar="STATE", help="such as running or failed")
+    ps.add_argument("--workflow", metavar="NAME", help="runs of this workflow")
+    ps.add_argument("--limit", type=_whole(1, 1000), default=20, metavar="N", help="at most, up to 1000 (default 20)")
+    ps.add_argument("--json", action="store_true", help="give a JSON array")
+
+    logs = command("logs", "reading", "give a run's log")
+    logs.add_argument("run", metavar="RUN", help="its id")
     logs.add_argument("--follow", "-f", action="store_true", help="go on until the run ends")
-    logs.add_argument("--after", type=int, default=0, metavar="SEQ", help="begin after this record")
-    logs.add_argument("--jsonl", action="store_true")
-    logs.add_argument("--output", action="store_true", help="print the text that the run emitted")
-    trace = command("trace", "reading", "print a run's steps, attempts, calls and tokens")
-    trace.add_argument("run")
-    trace.add_argument("--json", action="store_true")
-    cancel = command("cancel", "reading", "ask a run to stop")
-    cancel.add_argument("run")
-    cancel.add_argument("--reason", default="")
-    command("workflows", "reading", "list what a runtime can run", target=True)
+    logs.add_argument("--after", type=_whole(0), default=0, metavar="SEQ", help="begin after this record")
+    logs.add_argument("--jsonl", action="store_true", help="give every record as a line of JSON")
+    logs.add_argument("--output", action="store_true", help="give the text that the run emitted instead")
 
-    simulate = command("simulate", "simulating", "serve the provider simulator")
-    simulate.add_argument("--host", default="127.0.0.1")
-    simulate.add_argument("--port", type=int, default=8801)
-    simulate.add_argument("--openai-rpm", type=float, default=500, help="requests a minute that it allows")
-    simulate.add_argument("--gemini-rpm", type=float, default=300)
-    simulate.add_argument("--fault", action="append", default=[], help="such as openai:503:share=0.2:from=2:until=5")
-    simulate.add_argument("--seed", type=int, default=0)
+    trace = command("trace", "reading", "give a run's steps, attempts, LLM calls and tokens as a tree")
+    trace.add_argument("run", metavar="RUN", help="its id")
+    trace.add_argument("--json", action="store_true", help="give one JSON object")
 
-    doctor = command("doctor", "doctor", "check what a run needs, and say how to fix it")
-    doctor.add_argument("target", nargs="?", help=TARGET)
-    doctor.add_argument("--host")
-    doctor.add_argument("--port", type=int)
-    return parser.parse_args(argv)
+    cancel = command("cancel", "sending", "ask a run to stop")
+    cancel.add_argument("run", metavar="RUN", help="its id")
+    cancel.add_argument("--reason", default="", metavar="TEXT", help="is written into the run's log")
+
+    signal = command("signal", "sending", "send a run a signal that its workflow takes")
+    signal.add_argument("target", metavar="TARGET", help=TARGET)
+    signal.add_argument("run", metavar="RUN", help="its id")
+    signal.add_argument("name", metavar="NAME", help="of the signal")
+    signal.add_argument("data", metavar="DATA", nargs="?", default="null", help="JSON, or else text (default null)")
+
+    approve = command("approve", "sending", "decide what a run asks for, or list what it asks for")
+    approve.add_argument("target", metavar="TARGET", help=TARGET)
+    approve.add_argument("run", metavar="RUN", help="its id")
+    approve.add_argument("approval", metavar="APPROVAL", nargs="?", help="its id; without it they are listed")
+    approve.add_argument(
+        "decision",
+        metavar="DECISION",
+        nargs="?",
+        default='{"approved": true}',
+        help='JSON (default {"approved": true})',
+    )
+    approve.add_argument("--by", default="", metavar="WHO", help="is written into the run's log")
+
+    workflows = command("workflows", "reading", "list what a target can run")
+    workflows.add_argument("target", metavar="TARGET", help=TARGET)
+    workflows.add_argument("--json", action="store_true", help="give a JSON object of names and summaries")
+
+    doctor = command("doctor", "doctor", "check what runs need, and say how to mend it")
+    doctor.add_argument("target", metavar="TARGET", nargs="?", help=TARGET)
+    doctor.add_argument("--json", action="store_true", help="give findings and settings as one JSON object")
+    _address(doctor)
+    _working(doctor)
+
+    simulate = command("simulate", "simulating", "serve the provider simulator, and give its settings", settings=False)
+    simulate.add_argument("--host", default="127.0.0.1", help="where it listens (default 127.0.0.1)")
+    simulate.add_argument("--port", type=_whole(0, 65535), default=8801, help="default 8801; 0: any free one")
+    simulate.add_argument("--openai-rpm", type=_above_0, default=500.0, metavar="N", help="requests a minute it allows")
+    simulate.add_argument("--gemini-rpm", type=_above_0, default=300.0, metavar="N", help="requests a minute it allows")
+    simulate.add_argument(
+        "--fault", action="append", default=[], metavar="RULE", help="such as openai:503:share=0.2:from=2:until=5"
+    )
+    simulate.add_argument("--seed", type=int, default=0, metavar="N", help="of what is random (default 0)")
+
+    completion = command("completion", "completion", "give a script that completes commands", settings=False)
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="for which shell")
+    return made
 
 
 def _address(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--host")
+    command.add_argument("--host", help="where the API listens (default 127.0.0.1)")
     command.add_argument("--port", type=int, help="default 8800; 0: any free one")
     command.add_argument("--insecure", action="store_true", help="listen beyond loopback without a token")
 
 
 def _working(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--lease-s", type=float, help="seconds until a silent worker's runs are taken over")
-    command.add_argument("--capacity", type=int, help="runs at once")
+    command.add_argument("--lease-s", type=float, metavar="SECONDS", help="until a silent worker's runs are taken over")
+    command.add_argument("--capacity", type=int, metavar="N", help="runs at once")
+    command.add_argument("--drain-s", type=float, metavar="SECONDS", help="that a drain waits for steps under way")
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def convert(text: str) -> int:
+        value = int(text) if text.removeprefix("-").isdecimal() else None
+        if value is None or value < least or (most is not None and value > most):
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: give a whole number from {least}" + (f" to {most}" if most else "")
+            )
+        return value
+
+    return convert
+
+
+def _above_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0")
+    return value
 
 
 def _later(module: str, name: str) -> Callable[[argparse.Namespace], Any]:

@@ -1,113 +1,95 @@
-"""Commands that read runs, and the one that asks a run to stop."""
+"""Commands that read runs."""
 
 from __future__ import annotations
 
-import sys
-import time
+import json
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 
-import anyio
 import msgspec
 
-from ...transports import RunFilter, RunState, open_transport
-from ..config import Settings
-from ..errors import ConfigInvalid
+from ...transports import RunFilter, RunState
+from ..errors import ConfigInvalid, CursorAhead
 from ..log import Output
-from ..records import decode
+from ..records import Event, decode
 from ..runs import Runs
 from ..trace import TraceFold
-from .execute import as_json
+from .output import give, say
+from .store import with_runs
 from .target import load_runtime, settle
-from .views import line, tree
+from .views import as_json, line, row, tree
+
+PAGE = 500
+"""Records read at once."""
 
 
-def _with_runs(settings: Settings, read: Callable[[Runs], Awaitable[None]]) -> int:
-    async def main() -> None:
-        async with open_transport(settings.store) as transport:
-            await read(Runs(transport, {}))
-
-    anyio.run(main)
-    return 0
+async def _history(runs: Runs, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+    """A run's log as it stands."""
+    run = await runs.transport.run(run_id)
+    if after > run.seq:
+        raise CursorAhead(run_id, after, run.seq)
+    while after < run.seq:
+        for stored in await runs.transport.read(run_id, after, PAGE):
+            yield decode(stored)
+            after = stored.seq
 
 
 def ps(options: Namespace) -> int:
     """List runs."""
     settings = settle(options)
-    if options.status is not None and options.status not in [state.value for state in RunState]:
-        raise ConfigInvalid(f"--status {options.status}: give one of {', '.join(state.value for state in RunState)}")
+    states = [state.value for state in RunState]
+    if options.status is not None and options.status not in states:
+        raise ConfigInvalid(f"--status is {options.status!r}: give one of {', '.join(states)}")
     where = RunFilter(workflow=options.workflow, state=RunState(options.status) if options.status else None)
 
     async def read(runs: Runs) -> None:
         page = await runs.list(where, limit=options.limit)
         if options.json:
-            print(msgspec.json.encode(page.runs).decode())
+            give(msgspec.json.encode(page.runs).decode())
             return
-        if not page.runs:
-            print(f"no runs in {settings.store}", file=sys.stderr)
         for run in page.runs:
-            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
-            print(f"{run.run_id:<34} {run.workflow:<20} {run.state.value:<10} {at}  {run.seq} records")
+            give(row(run))
+        if not page.runs and not options.quiet:
+            say(f"no such runs in {settings.store}")
 
-    return _with_runs(settings, read)
+    return with_runs(settings.store, read)
 
 
 def logs(options: Namespace) -> int:
-    """Print a run's log."""
-    settings = settle(options)
+    """Give a run's log, or the text that it emitted."""
 
     async def read(runs: Runs) -> None:
         output = Output()
-        run = await runs.transport.run(options.run)
-        if options.follow:
-            events = runs.events(options.run, options.after)
-            async for event in events:
-                output.apply(event)
-                if not options.output:
-                    print(as_json(event) if options.jsonl else line(event), flush=True)
-        else:
-            after = options.after
-            while after < run.seq:
-                for stored in await runs.transport.read(options.run, after, 500):
-                    event, after = decode(stored), stored.seq
-                    output.apply(event)
-                    if not options.output:
-                        print(as_json(event) if options.jsonl else line(event))
+        events = runs.events if options.follow else lambda run, after: _history(runs, run, after)
+        async for event in events(options.run, options.after):
+            output.apply(event)
+            if not options.output:
+                give(as_json(event) if options.jsonl else line(event))
         if options.output:
-            print(output.text)
+            give(output.text, end="" if output.text.endswith("\n") else "\n")
 
-    return _with_runs(settings, read)
+    return with_runs(settle(options).store, read)
 
 
 def trace(options: Namespace) -> int:
-    """Print a run's trace."""
-    settings = settle(options)
+    """Give a run's trace."""
 
     async def read(runs: Runs) -> None:
-        run = await runs.transport.run(options.run)
-        fold, after = TraceFold(), 0
-        while after < run.seq:
-            for stored in await runs.transport.read(options.run, after, 500):
-                fold.apply(decode(stored))
-                after = stored.seq
-        print(msgspec.json.encode(fold.trace).decode() if options.json else tree(fold.trace))
+        fold = TraceFold()
+        async for event in _history(runs, options.run):
+            fold.apply(event)
+        give(msgspec.json.encode(fold.trace).decode() if options.json else tree(fold.trace))
 
-    return _with_runs(settings, read)
-
-
-def cancel(options: Namespace) -> int:
-    """Ask a run to stop."""
-
-    async def read(runs: Runs) -> None:
-        await runs.cancel(options.run, options.reason)
-        print(f"asked {options.run} to stop", file=sys.stderr)
-
-    return _with_runs(settle(options), read)
+    return with_runs(settle(options).store, read)
 
 
 def workflows(options: Namespace) -> int:
     """List the workflows of a target."""
     runtime = load_runtime(options.target, settle(options))
-    for name, workflow in runtime.workflows.items():
-        print(f"{name:<24} {workflow.summary}")
+    found = {name: workflow.summary for name, workflow in runtime.workflows.items()}
+    if options.json:
+        give(json.dumps(found))
+        return 0
+    for name, summary in found.items():
+        give(f"{name:<24} {summary}".rstrip())
     return 0

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 
+from ...actors import ActorError
 from ...transports import RunEnded, RunNotFound, StoreUnavailable, TransportError
-from ..errors import GreenroomError, RunStopped, RunTimedOut, UnknownWorkflow, WaitTimedOut
-from ..http.serve import AddressUnavailable
+from ..errors import (
+    DecisionConflict,
+    GreenroomError,
+    RunStopped,
+    RunTimedOut,
+    UnknownInlet,
+    UnknownWorkflow,
+    WaitTimedOut,
+)
+from ..listener import AddressUnavailable
 from ..router import RouterError
 from ..simulator import PlanInvalid
+from .output import say
+from .signals import Interrupted
 
 CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (BrokenPipeError, 141),
+    (KeyboardInterrupt, 130),
+    (Interrupted, 130),
     (RunTimedOut, 124),
     (WaitTimedOut, 124),
     (RunStopped, 1),
     (UnknownWorkflow, 4),
     (RunNotFound, 4),
+    (UnknownInlet, 4),
+    (DecisionConflict, 1),
     (RunEnded, 1),
     (StoreUnavailable, 3),
     (AddressUnavailable, 3),
@@ -23,17 +39,26 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (TransportError, 2),
     (RouterError, 2),
     (PlanInvalid, 2),
+    (ActorError, 1),
 )
+SILENT = {141, 130}
 
 
 def refuse(error: BaseException) -> int:
     """Say what is wrong and return the code; raise what nobody expected."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, KeyboardInterrupt):
-        return 130
+    errors = list(_single(error))
     for kind, code in CODES:
-        if isinstance(error, kind):
-            print(f"greenroom: {error}", file=sys.stderr)
-            return code
+        for one in errors:
+            if isinstance(one, kind):
+                if code not in SILENT:
+                    say(f"greenroom: {one}")
+                return code
     raise error
+
+
+def _single(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _single(inner)
+    else:
+        yield error

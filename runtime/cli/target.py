@@ -6,92 +6,116 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
-from ..config import Settings, load_settings
+from ..config import TYPES, Settings, load_settings
 from ..definitions import Workflow
 from ..errors import ConfigInvalid
 from ..facade import Runtime
 from ..logs import configure_logs
 from ..router import RouterConfig
-from ..worker import WorkerSettings
+
+T = TypeVar("T")
 
 
-def settle(options: Namespace) -> Settings:
-    """Load the settings and set the logs up."""
-    names = ("store", "host", "port", "lease_s", "capacity", "log_level")
-    settings = load_settings({name: getattr(options, name, None) for name in names}, os.environ, Path.cwd())
-    keys = [value for name, value in os.environ.items() if name.endswith("_API_KEY") or name == "GREENROOM_TOKEN"]
-    configure_logs(settings.log_level, keys)
+def settle(options: Namespace, *, level: str | None = None) -> Settings:
+    """Load the settings and set the logs up; `level` is the one of a command that has a default of its own."""
+    flags = {name: getattr(options, name, None) for name in TYPES}
+    settings = load_settings(flags, os.environ, Path.cwd())
+    configure_logs(settings.log_level if level is None or "log_level" in settings.sources else level)
     return settings
 
 
 def load_runtime(target: str, settings: Settings) -> Runtime:
-    """Import the target; the settings that were given win over its own.
+    """Import the target; a store that was set wins over its own.
 
     Raises:
         ConfigInvalid: it cannot be found, or is none; says what to give.
     """
-    where, _, attribute = target.rpartition(":") if not target.endswith(".py") else (target, "", "")
+    where, _, attribute = (target, "", "") if target.endswith(".py") else target.rpartition(":")
     if not where:
         where, attribute = target, ""
     module = _import(where)
-    if attribute:
-        if not hasattr(module, attribute):
-            raise ConfigInvalid(f"{where} has no {attribute!r}: give the name of a Runtime or workflow in it")
-        found = getattr(module, attribute)
-    else:
-        runtimes = [value for value in vars(module).values() if isinstance(value, Runtime)]
-        if len(runtimes) != 1:
-            raise ConfigInvalid(f"{where} has {len(runtimes)} Runtimes: give one as {where}:NAME")
-        found = runtimes[0]
+    found = _named(module, where, attribute) if attribute else _only(module, where)
     if isinstance(found, Workflow):
         found = Runtime(found, store=settings.store)
     if not isinstance(found, Runtime):
         raise ConfigInvalid(f"{target} is a {type(found).__name__}: give a Runtime or a workflow")
     if "store" in settings.sources:
         found.store = settings.store
-    if settings.router is not None:
-        found.router = RouterConfig.from_table(settings.router, os.environ)
     return found
 
 
-def worker_settings(settings: Settings, runtime: Runtime, name: str | None = None) -> WorkerSettings:
-    """Return the runtime's worker settings with those given on top."""
-    own = runtime.settings
-    return WorkerSettings(
-        lease_s=settings.lease_s if "lease_s" in settings.sources else own.lease_s,
-        capacity=settings.capacity if "capacity" in settings.sources else own.capacity,
-        drain_s=own.drain_s,
-        name=name or own.name,
-        build=own.build,
-        seed=own.seed,
-    )
+def equip(runtime: Runtime, settings: Settings) -> None:
+    """Give the runtime what its workers need: the router and the worker settings that were set.
+
+    Raises:
+        RouterConfigInvalid: the `[router]` table is wrong, or a key that it names is not set.
+    """
+    if settings.router is not None:
+        runtime.router = RouterConfig.from_table(settings.router, os.environ)
+    given = {name: getattr(settings, name) for name in ("lease_s", "capacity", "drain_s") if name in settings.sources}
+    runtime.settings = replace(runtime.settings, **given)
+
+
+def _named(module: ModuleType, where: str, attribute: str) -> Any:
+    if not hasattr(module, attribute):
+        there = [name for name, value in vars(module).items() if isinstance(value, Runtime | Workflow)]
+        raise ConfigInvalid(f"{where} has no {attribute!r}: give {' or '.join(there) or 'a Runtime or a workflow'}")
+    return getattr(module, attribute)
+
+
+def _only(module: ModuleType, where: str) -> Any:
+    for kind in (Runtime, Workflow):
+        found = {id(value): name for name, value in vars(module).items() if isinstance(value, kind)}
+        if len(found) == 1:
+            return getattr(module, *found.values())
+        if found:
+            raise ConfigInvalid(f"{where} has several: give {' or '.join(f'{where}:{one}' for one in found.values())}")
+    raise ConfigInvalid(f"{where} has no Runtime and no workflow: give a module or file that has one")
 
 
 def _import(where: str) -> ModuleType:
     if not where.endswith(".py"):
         sys.path.insert(0, str(Path.cwd()))
-        try:
-            return importlib.import_module(where)
-        except ModuleNotFoundError as error:
-            if error.name and (where == error.name or where.startswith(error.name + ".")):
-                raise ConfigInvalid(
-                    f"no module is named {where!r}: give module:attribute or file.py:attribute"
-                ) from None
-            raise ConfigInvalid(f"{where} cannot be imported: {error}") from None
+        return _guarded(where, lambda: importlib.import_module(where))
     path = Path(where)
     if not path.is_file():
         raise ConfigInvalid(f"there is no file {where!r}: give module:attribute or path/to/file.py:attribute")
     sys.path.insert(0, str(path.parent.resolve()))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigInvalid(f"{where} cannot be imported: give a Python file")
-    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (ImportError, SyntaxError) as error:
-        raise ConfigInvalid(f"{where} cannot be imported: {error}") from None
+    name = path.stem if path.stem not in sys.modules else f"{path.stem}_"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    loader = spec.loader
+    _guarded(where, lambda: loader.exec_module(module))
     return module
+
+
+def _guarded(where: str, load: Callable[[], T]) -> T:
+    """Import; whatever the code raises is told with the line that raised it."""
+    try:
+        return load()
+    except ModuleNotFoundError as error:
+        if error.name and (where == error.name or where.startswith(error.name + ".")):
+            raise ConfigInvalid(
+                f"no module is named {where!r}: give module:attribute or path/to/file.py:attribute"
+            ) from None
+        raise ConfigInvalid(
+            f"{where} cannot be imported: no module is named {error.name!r}: install it, or mend the import"
+        ) from None
+    except SyntaxError as error:
+        raise ConfigInvalid(
+            f"{where} cannot be imported: {error.msg} ({error.filename}, line {error.lineno}): mend it"
+        ) from None
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+        raise ConfigInvalid(f"{where} cannot be imported: {what}: mend it") from None

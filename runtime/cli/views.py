@@ -1,27 +1,52 @@
-"""How a run looks: a line per record, a tree for its trace, and a live screen on a terminal.
+"""How runs look: a record as a line or as JSON, a run as a row, a trace as a tree.
 
 Pure readings of the log: the same records give the same picture, live or later.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
+import msgspec
+
+from ...transports import Run
 from .. import records
-from ..log import Output
 from ..records import Event
-from ..trace import Span, Trace, TraceFold
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+from ..runs import RunView
+from ..trace import Span, Trace
+from .output import printable
 
 
 def line(event: Event) -> str:
     """Return a record in one line."""
-    return f"{event.seq:>5}  {time.strftime('%H:%M:%S', time.localtime(event.ts))}  {event.kind:<16} {_told(event)}"
+    at = time.strftime("%H:%M:%S", time.localtime(event.ts))
+    return f"{event.seq:>5}  {at}  {event.kind:<16} {printable(_told(event))}".rstrip()
+
+
+def as_json(event: Event) -> str:
+    """Return a record as a line of JSON."""
+    record = {"seq": event.seq, "ts": event.ts, "kind": event.kind, "data": event.record}
+    return msgspec.json.encode(record).decode()
+
+
+def row(run: Run) -> str:
+    """Return a run in one line."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(run.created))
+    return f"{run.run_id:<34} {run.workflow:<20} {run.state.value:<10} {at}  {run.seq} records"
+
+
+def run_as_json(view: RunView) -> str:
+    """Return a run, its result and its error as one JSON object."""
+    run = view.run
+    shown = {
+        "run_id": run.run_id,
+        "workflow": run.workflow,
+        "state": run.state.value,
+        "result": view.result,
+        "error": view.error,
+    }
+    return msgspec.json.encode(shown).decode()
 
 
 def _told(event: Event) -> str:
@@ -33,10 +58,22 @@ def _told(event: Event) -> str:
             return f"{record.worker} (fence {record.fence})"
         case records.StepStarted():
             return f"{record.name} attempt {record.attempt}"
+        case records.StepCompleted():
+            return f"{record.step.rpartition('-')[0]} in {record.seconds:.2f} s"
         case records.StepRetrying() | records.StepFailed() | records.RunFailed():
             return f"{record.error.type}: {record.error.message}"
         case records.LLMCall():
             return f"{record.model} {record.input_tokens}+{record.output_tokens} tokens, {record.seconds:.2f} s"
+        case records.RunParked():
+            return f"waits for {record.waiting_on}"
+        case records.ApprovalRequested():
+            return f"{record.approval}: {record.question}"
+        case records.SignalReceived():
+            return str(record.name)
+        case records.ApprovalResolved():
+            return f"{record.approval}: {bytes(record.decision).decode()}"
+        case records.ChildStarted():
+            return f"{record.workflow} {record.run_id}"
         case records.Status():
             return str(record.message)
         case records.OutputDelta():
@@ -49,7 +86,7 @@ def _told(event: Event) -> str:
 
 def tree(trace: Trace) -> str:
     """Draw a run's steps."""
-    lines = [f"{trace.workflow}  {trace.run_id}  {trace.status}  {_seconds(trace.created, trace.ended)}"]
+    lines = [f"{trace.workflow}  {trace.run_id}  {trace.status}  {seconds(trace.created, trace.ended)}"]
     inside: dict[str, list[Span]] = {}
     for span in trace.spans:
         inside.setdefault(span.scope, []).append(span)
@@ -58,105 +95,33 @@ def tree(trace: Trace) -> str:
         spans = inside.get(scope, [])
         for number, span in enumerate(spans):
             last = number == len(spans) - 1
-            tokens = sum(call.input_tokens + call.output_tokens for call in span.calls)
+            used = tokens(span)
             models = ", ".join(dict.fromkeys(call.model for call in span.calls))
-            told = [span.status, _seconds(span.started, span.ended)]
+            told = [span.status, seconds(span.started, span.ended)]
             if len(span.attempts) > 1:
                 told.append(f"{len(span.attempts)} attempts")
-            if tokens:
-                told.append(f"{tokens} tokens ({models})")
+            if used:
+                told.append(f"{used} tokens ({models})")
             lines.append(f"{indent}{'└─' if last else '├─'} {span.name}  {', '.join(told)}")
             draw(span.step, indent + ("   " if last else "│  "))
 
     draw("", "")
-    for model, tokens in sorted(trace.tokens.items()):
-        lines.append(f"{model}: {tokens.calls} calls, {tokens.input} tokens in, {tokens.output} out")
+    for model, total in sorted(trace.tokens.items()):
+        lines.append(f"{model}: {total.calls} calls, {total.input} tokens in, {total.output} out")
     lines.append(
         f"steps run {trace.steps_executed}, replayed {trace.steps_replayed}, "
         f"recorded twice {trace.steps_recorded_twice}, takeovers {trace.takeovers}"
     )
     if trace.error is not None:
-        lines.append(f"{trace.error.type}: {trace.error.message}")
+        lines.append(printable(f"{trace.error.type}: {trace.error.message}"))
     return "\n".join(lines)
 
 
-def _seconds(start: float, end: float | None) -> str:
+def tokens(span: Span) -> int:
+    """Return the tokens that a step used."""
+    return sum(call.input_tokens + call.output_tokens for call in span.calls)
+
+
+def seconds(start: float, end: float | None) -> str:
+    """Return how long something took; "..." while it goes on."""
     return "..." if end is None or not start else f"{end - start:.2f} s"
-
-
-class Screen:
-    """Shows a run while it goes on: live on a terminal, else in plain lines.
-
-    Args:
-        console: where.
-    """
-
-    def __init__(self, console: Console | None = None) -> None:
-        from rich.console import Console
-
-        self.console = console or Console(stderr=True, highlight=False)
-        self.fold = TraceFold()
-        self.output = Output()
-        self.notes: list[str] = []
-        self._live: Any = None
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        if self.console.is_terminal:
-            from rich.live import Live
-
-            self._live = Live(console=self.console, refresh_per_second=10, get_renderable=self._draw)
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the last picture."""
-        if self._live is not None:
-            self._live.stop()
-
-    def note(self, text: str) -> None:
-        """Say something that is not in the log."""
-        self.notes.append(text)
-        if self._live is None:
-            self.console.print(text, markup=False)
-
-    def show(self, event: Event) -> None:
-        """Take in a record."""
-        self.fold.apply(event)
-        self.output.apply(event)
-        if self._live is None and not isinstance(event.record, records.OutputDelta):
-            self.console.print(line(event), markup=False, soft_wrap=True)
-
-    def _draw(self) -> RenderableType:
-        from rich.console import Group
-        from rich.panel import Panel
-        from rich.table import Table
-        from rich.text import Text
-
-        trace = self.fold.trace
-        marks = {"running": ("●", "yellow"), "completed": ("✓", "green"), "failed": ("✗", "red")}
-        table = Table(box=None, pad_edge=False)
-        for heading, side in (
-            ("", "left"),
-            ("step", "left"),
-            ("attempts", "right"),
-            ("s", "right"),
-            ("tokens", "right"),
-        ):
-            table.add_column(heading, justify=side)  # type: ignore[arg-type]
-        for span in trace.spans[-24:]:
-            mark, color = marks.get(span.status, ("·", "white"))
-            took = (span.ended or time.time()) - span.started if span.started else 0.0
-            tokens = sum(call.input_tokens + call.output_tokens for call in span.calls)
-            table.add_row(Text(mark, color), span.name, str(len(span.attempts) or ""), f"{took:.1f}", str(tokens or ""))
-        text = Text("\n".join(self.output.text.splitlines()[-6:])[-900:])
-        notes = Text("\n".join(self.notes[-4:]), "bold")
-        return Group(Text(f"{trace.workflow} {trace.run_id}: {trace.status}", "bold"), table, Panel(text), notes)
-
-
-def print_result(raw: bytes) -> None:
-    """Print a result on stdout: JSON as it is."""
-    sys.stdout.write(raw.decode() + "\n")
-    sys.stdout.flush()

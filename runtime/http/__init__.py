@@ -1,8 +1,9 @@
 """The HTTP API: each workflow a REST resource, each run a log that clients follow, leave and pick up again."""
 
+from ..listener import AddressUnavailable
 from .app import api
 from .options import ApiOptions
-from .serve import AddressUnavailable, serve
+from .serve import serve
 from .streams import Streams
 
 __all__ = ["AddressUnavailable", "ApiOptions", "Streams", "api", "serve"]

@@ -47,7 +47,7 @@ def api(
     `app.state.options` and `app.state.streams` are what it was made with.
     """
     options = options or ApiOptions()
-    streams = streams or Streams(options.max_streams)
+    streams = Streams(options.max_streams) if streams is None else streams
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
 

@@ -19,16 +19,10 @@ import anyio
 import uvicorn
 from starlette.applications import Starlette
 
-from ..errors import ConfigInvalid, GreenroomError
+from ..errors import ConfigInvalid
+from ..listener import listen
 from .options import TOKEN_VARIABLE, ApiOptions
 from .streams import Streams
-
-BACKLOG = 2048
-"""Connections that may wait to be accepted."""
-
-
-class AddressUnavailable(GreenroomError):
-    """The address cannot be listened on."""
 
 
 async def serve(
@@ -56,7 +50,7 @@ async def serve(
     """
     options: ApiOptions = app.state.options
     streams: Streams = app.state.streams
-    if options.token is None and not insecure and not _loopback(host):
+    if options.token is None and not insecure and beyond_loopback(host):
         raise ConfigInvalid(
             f"host: {host} can be reached from other machines and no token is set: set {TOKEN_VARIABLE}, "
             "serve on 127.0.0.1, or say insecure"
@@ -112,36 +106,13 @@ async def _stop_when_canceled(server: uvicorn.Server, streams: Streams) -> None:
         server.should_exit = True
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket.
-
-    It is a TCP socket by name: asyncio sets TCP_NODELAY only on those, and without it each small response that
-    is written in two parts waits 40 ms for the client's acknowledgement of the first.
-
-    Raises:
-        AddressUnavailable: the port is in use, or the host is not one of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        reason = (error.strerror or str(error)).lower()
-        raise AddressUnavailable(
-            f"cannot listen on {host}:{port} ({reason}): stop what listens there, or choose another port"
-        ) from None
-    return listener
-
-
 def _url(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
 
 
-def _loopback(host: str) -> bool:
+def beyond_loopback(host: str) -> bool:
+    """Whether other machines could reach what listens there."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host != "localhost"

@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ..http.serve import listen
+from ..listener import listen
 from . import text, wire
 from .core import Provider, Simulator
 from .plan import Fault, FaultKind, PlanInvalid

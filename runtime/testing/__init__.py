@@ -45,4 +45,4 @@ def _explain_asserts() -> None:
     """Have pytest say what differed in the suite, as in a test module."""
     import pytest
 
-    pytest.register_assert_rewrite(f"{__name__}.conformance", f"{__name__}.conformance_model")
+    pytest.register_assert_rewrite(*(f"{__name__}.conformance{part}" for part in ("", "_log", "_model")))

@@ -227,7 +227,7 @@ class LogAndLease(RuleBasedStateMachine):
     @rule(data=st.data(), count=st.integers(1, 2))
     def post(self, data: st.DataObject, count: int) -> None:
         """Post control records to any run."""
-        model = data.draw(st.sampled_from(list(self.models.values())))
+        model = self.models[data.draw(st.sampled_from(list(self.models)))]
         call = self.store.post(model.run_id, [Entry("signal", b"signal")] * count)
         if model.state.terminal:
             assert self.refused(call) is RunEnded

@@ -1,8 +1,8 @@
 """greenroom: an asyncio actor runtime for long-running LLM workflows.
 
-Everything public is a name of this package, of `greenroom.actors`, `greenroom.transports`, `greenroom.router`
-(through `greenroom.runtime.router`) or `greenroom.testing` (through `greenroom.runtime.testing`). Names are
-imported when first used, so that importing greenroom costs little.
+Everything public is a name of this package, of `greenroom.actors`, `greenroom.transports`, `greenroom.testing`, or in
+the `__all__` of `greenroom.runtime.http`, `.router` and `.simulator`. Names are imported when first used, so that
+importing greenroom costs little.
 """
 
 from __future__ import annotations
@@ -108,12 +108,14 @@ _HOME = {
 _MODULE = {name: f"greenroom.runtime.{home}" for home, names in _HOME.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on its first use."""
-    if name not in _MODULE:
-        raise AttributeError(f"module 'greenroom' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_MODULE[name]), name)
-    return value
+if not TYPE_CHECKING:  # or a type checker would take every name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on its first use."""
+        if name not in _MODULE:
+            raise AttributeError(f"module 'greenroom' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_MODULE[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx2
+import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -67,3 +68,9 @@ async def test_workers_are_shown_by_their_heartbeats(house: Any) -> None:
     (worker,) = (await house.client.get("/v1/system/workers")).json()["data"]
     assert (worker["name"], worker["running"], worker["started"]) == ("w", 2, "1970-01-01T00:00:00Z")
     assert worker["beat"] > "2020"
+
+
+def test_the_streams_that_an_embedder_gives_are_the_ones_that_are_used() -> None:
+    given = Streams(3)
+    app = api(lambda: pytest.fail("no request was made"), streams=given)
+    assert app.state.streams is given

@@ -9,6 +9,7 @@ import httpx2
 import msgspec
 
 from greenroom.runtime.records import Failure, LeaseTaken, StepCompleted, StepStarted
+from greenroom.transports import Terms
 
 START = "/v1/workflows/newsroom/runs"
 TEA: dict[str, Any] = {"input": {"topic": "tea"}}

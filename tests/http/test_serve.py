@@ -17,7 +17,7 @@ import pytest
 
 from greenroom import ConfigInvalid
 from greenroom.runtime.http import AddressUnavailable, ApiOptions, api, serve
-from greenroom.runtime.http.serve import listen
+from greenroom.runtime.listener import listen
 from greenroom.runtime.runs import Runs
 from greenroom.transports import open_transport
 

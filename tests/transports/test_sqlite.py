@@ -40,6 +40,8 @@ PATIENCE_S = 30.0
 
 
 class TestSqlite(TransportSuite):
+    examples = 20
+
     def open(self, folder: Path, clock: Callable[[], float]) -> AbstractAsyncContextManager[Transport]:
         return open_transport(f"sqlite:///{folder / 'runs.db'}", clock=clock)
 
