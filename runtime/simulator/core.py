@@ -50,17 +50,18 @@ class Meter:
         missing = min(amount, self.capacity) - self.look(now)
         return 0.0 if self.limit is None or missing <= 1e-9 else missing / self.rate
 
-    def take(self, amount: float) -> None:
-        """Take it out."""
+    def take(self, amount: float, now: float) -> None:
+        """Take it out; a negative amount goes back in."""
         if self.limit is not None:
-            self.level -= amount
+            self.level = min(self.capacity, self.look(now) - amount)
 
 
 class Provider:
     """A provider at work."""
 
-    def __init__(self, plan: ProviderPlan) -> None:
+    def __init__(self, plan: ProviderPlan, clock: Callable[[], float]) -> None:
         self.plan = plan
+        self.clock = clock
         self.in_flight = 0
         self.counts: dict[str, int] = {}
         self._meters: dict[str, tuple[Meter, Meter]] = {}
@@ -75,17 +76,40 @@ class Provider:
             )
         return self._meters[model]
 
-    def admit(self, model: str, tokens: float, now: float) -> float:
-        """Take the room for a call; return the seconds to wait if there is none."""
+    def admit(self, model: str, tokens: float, now: float) -> Admission:
+        """Take the room for a call, or tell how long to wait for it."""
         by_request, by_token = self.meters(model)
         wait = max(by_request.wait(1, now), by_token.wait(tokens, now))
         places = self.plan.limits.concurrency
         if wait == 0.0 and places is not None and self.in_flight >= places:
             wait = 0.5
         if wait == 0.0:
-            by_request.take(1)
-            by_token.take(tokens)
-        return wait
+            by_request.take(1, now)
+            by_token.take(tokens, now)
+        return Admission(self, by_token, tokens, wait)
+
+
+class Admission:
+    """A call's room. As a context manager it holds a place while the call is under way.
+
+    Attributes:
+        wait_s: 0 if admitted, else the seconds after which to try again.
+        used: the tokens that the call took; what was set aside beyond them goes back when it is over.
+    """
+
+    def __init__(self, provider: Provider, meter: Meter, reserved: float, wait_s: float) -> None:
+        self.wait_s = wait_s
+        self.used = reserved
+        self._provider = provider
+        self._meter = meter
+        self._reserved = reserved
+
+    def __enter__(self) -> None:
+        self._provider.in_flight += 1
+
+    def __exit__(self, *failure: object) -> None:
+        self._provider.in_flight -= 1
+        self._meter.take(self.used - self._reserved, self._provider.clock())
 
 
 class Simulator:
@@ -119,7 +143,7 @@ class Simulator:
         self._start = self._clock()
         self._random = random.Random(self.seed)  # noqa: S311 - a simulation
         self._struck: dict[int, int] = {}
-        self.providers = {plan.name: Provider(plan) for plan in self.plans}
+        self.providers = {plan.name: Provider(plan, self.now) for plan in self.plans}
         self.seen: deque[Seen] = deque(maxlen=KEPT)
 
     def now(self) -> float:
