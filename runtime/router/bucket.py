@@ -35,16 +35,17 @@ class RequestLimit:
     Args:
         limit: requests in any 60 seconds.
         burst_s: seconds of the limit that may leave at once.
+        level: what it holds at `now`, if less than that.
     """
 
-    def __init__(self, limit: float, burst_s: float) -> None:
+    def __init__(self, limit: float, burst_s: float, *, level: float = math.inf, now: float = -math.inf) -> None:
         self._burst_s = burst_s
         self._configured = limit
-        self._at = -math.inf
+        self._at = now
         self._sent = 0
         self._window: deque[list[float]] = deque()
         self._set(limit)
-        self.level = self.capacity
+        self.level = min(self.capacity, level)
 
     def wait(self, now: float) -> float:
         """Return the seconds until one more fits; 0: now."""

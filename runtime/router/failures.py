@@ -3,14 +3,14 @@
 | kind | examples | the call | the deployment |
 |---|---|---|---|
 | limited | 429 | goes elsewhere, or waits | pauses as long as it says |
-| quota | 429 insufficient_quota | goes elsewhere, never back | opens its breaker for long |
+| quota | 429 insufficient_quota, a quota per day | goes elsewhere, never back | opens its breaker for long |
 | refused | 401, 403, 404 of a model | goes elsewhere, never back | opens its breaker for long |
 | unfit | 400 context_length_exceeded, 413, a request larger than the limit | goes elsewhere, never back | is fine |
 | unavailable | 408, 409, 5xx, no connection, timeout, not JSON, cut stream | goes elsewhere | counts |
 | caller | other 4xx | is answered as it is | is fine |
 
 Source: the error tables of both providers; OpenAI: type/code in `error`, `retry-after-ms`; Gemini: a list of errors,
-`RetryInfo.retryDelay`.
+`RetryInfo.retryDelay`, `QuotaFailure.violations`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     message = f"{status} {text}"
     codes = (error.get("code"), error.get("type"))
     if status == 429:
-        if "insufficient_quota" in codes:
+        if "insufficient_quota" in codes or _used_up_for_the_day(error):
             return Refusal("quota", message, status)
         if text.lower().startswith("request too large"):
             return Refusal("unfit", message, status)
@@ -94,12 +94,20 @@ def retry_after(headers: Mapping[str, str], error: Mapping[str, Any]) -> float |
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         if (seconds := _seconds(headers.get(name), scale)) is not None:
             return seconds
-    details = error.get("details")
-    for detail in details if isinstance(details, list) else ():
-        delay = detail.get("retryDelay") if isinstance(detail, dict) else None
+    for detail in _details(error):
+        delay = detail.get("retryDelay")
         if isinstance(delay, str) and (seconds := _seconds(delay.removesuffix("s"), 1.0)) is not None:
             return seconds
     return None
+
+
+def _used_up_for_the_day(error: Mapping[str, Any]) -> bool:
+    return any("PerDay" in str(detail.get("violations")) for detail in _details(error))
+
+
+def _details(error: Mapping[str, Any]) -> list[dict[str, Any]]:
+    details = error.get("details")
+    return [one for one in details if isinstance(one, dict)] if isinstance(details, list) else []
 
 
 def _seconds(text: str | None, scale: float) -> float | None:

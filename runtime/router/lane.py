@@ -78,8 +78,10 @@ class Lane:
         """Read `x-ratelimit-*`: the provider tells its limits, and how much is left, before it says 429."""
         share, burst_s = self.deployment.limits.share, self.deployment.limits.burst_s
         if limit := _number(headers, "x-ratelimit-limit-requests"):
-            self.requests = self.requests or RequestLimit(limit * share, burst_s)
-            self.requests.told(limit * share, _number(headers, "x-ratelimit-remaining-requests"), now - ticket.at)
+            remaining = _number(headers, "x-ratelimit-remaining-requests")
+            if self.requests is None:
+                self.requests = RequestLimit(limit * share, burst_s, level=remaining or 0.0, now=now)
+            self.requests.told(limit * share, remaining, now - ticket.at)
         if limit := _number(headers, "x-ratelimit-limit-tokens"):
             self.tokens = self.tokens or TokenLimit(limit * share)
             remaining = _number(headers, "x-ratelimit-remaining-tokens") if share == 1 else None

@@ -5,6 +5,7 @@ The clock and the seed are arguments, so that a test decides both.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import deque
@@ -119,7 +120,7 @@ class Simulator:
         plans: the providers.
         faults: rules; the first that strikes counts.
         seed: for jitter, shares and texts.
-        clock: seconds, monotonic.
+        clock: seconds, monotonic; by default the running event loop's.
     """
 
     def __init__(
@@ -128,19 +129,19 @@ class Simulator:
         *,
         faults: Iterable[Fault] = (),
         seed: int = 0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.plans = tuple(plans) or default_plans()
         if len({plan.name for plan in self.plans}) != len(self.plans):
             raise PlanInvalid("two plans have one name: give each provider its own")
         self.seed = seed
-        self._clock = clock
+        self._clock = clock or _loop_time
         self.faults: list[Fault] = list(faults)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen, and start the clock again."""
-        self._start = self._clock()
+        """Forget what was seen; the clock starts again when it is next looked at."""
+        self._start: float | None = None
         self._random = random.Random(self.seed)  # noqa: S311 - a simulation
         self._struck: dict[int, int] = {}
         self.providers = {plan.name: Provider(plan, self.now) for plan in self.plans}
@@ -148,7 +149,10 @@ class Simulator:
 
     def now(self) -> float:
         """Return the seconds since the start."""
-        return self._clock() - self._start
+        now = self._clock()
+        if self._start is None:
+            self._start = now
+        return now - self._start
 
     def fault_for(self, provider: str, model: str) -> Fault | None:
         """Return the fault that strikes a call made now."""
@@ -196,3 +200,10 @@ class Simulator:
                 for name, provider in self.providers.items()
             },
         }
+
+
+def _loop_time() -> float:
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()

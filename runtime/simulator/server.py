@@ -145,6 +145,7 @@ async def serve_simulator(sim: Simulator, host: str = "127.0.0.1", port: int = 0
         async with anyio.create_task_group() as group:
             group.start_soon(server.run_until_told, listener)
             await server.up.wait()
+            sim.now()
             try:
                 yield SimulatorAddress(host, listener.getsockname()[1])
             finally:

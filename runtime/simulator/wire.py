@@ -48,6 +48,9 @@ def error(
         if wait_s is not None:
             retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{max(1, math.ceil(wait_s))}s"}
             inner["details"] = [retry]
+        if code == "insufficient_quota":
+            violations = [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]
+            inner["details"] = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}]
         body = [{"error": inner}]
     else:
         kind = code if code == "insufficient_quota" else TYPES.get(status, "server_error")
