@@ -178,4 +178,4 @@ def _wanted(fitting: list[Route], waiter: _Waiter, now: float) -> list[Route]:
 
 
 def _load(route: Route) -> tuple[float, float]:
-    return ((route.lane.in_flight + 1) / route.weight, route.lane.served / route.weight)
+    return (route.lane.in_flight / route.weight, route.lane.served / route.weight)

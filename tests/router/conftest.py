@@ -27,6 +27,8 @@ from greenroom.runtime.testing.clock import virtual_backend
 
 KEY = "sk-canary-5e3f9a"
 STEADY = Latency(first_token_s=0.02, tokens_per_s=0, jitter=0)
+UNKNOWN = Limits()
+NONE = Enforced()
 QUESTION = [{"role": "user", "content": "Where do lighthouse keepers sleep?"}]
 
 
@@ -88,8 +90,8 @@ def plans(limits: Enforced, latency: Latency) -> tuple[ProviderPlan, ...]:
 async def open_rig(
     *faults: str,
     models: dict[str, tuple[Deployment, ...]] | None = None,
-    limits: Limits = Limits(),
-    enforced: Enforced = Enforced(),
+    limits: Limits = UNKNOWN,
+    enforced: Enforced = NONE,
     latency: Latency = STEADY,
     seed: int = 0,
     **settings: Any,

@@ -1,4 +1,4 @@
-"""Law 8: no provider sees more than its limits allow, in any window; and a burst drains as fast as the limits let it."""
+"""Law 8: no provider sees more than its limits allow, in any window; and a burst drains as fast as that lets it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from greenroom.runtime.simulator import Latency
 from greenroom.runtime.simulator import Limits as Enforced
 from greenroom.runtime.testing.clock import virtual_backend
 
-from .conftest import Rig, RigMaker, busiest, open_rig
+from .conftest import Rig, RigMaker, busiest, deployment, open_rig
 
 Call = tuple[float, int, int, bool]
 """(seconds after the call before, words of the question, longest answer, streamed)"""
@@ -41,6 +41,7 @@ async def play(one: Rig, calls: list[Call]) -> None:
             group.start_soon(call, words, longest, stream)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     calls=CALLS,
@@ -85,6 +86,7 @@ def test_known_limits_are_never_exceeded_and_never_refused(
     anyio.run(main, backend=backend, backend_options=options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_burst_drains_within_5_percent_of_the_optimum(rig: RigMaker, stream: bool) -> None:
     """600 calls at once, two providers that allow 60/s with a burst of 60: 120 go at once, the rest at 120/s."""
@@ -97,6 +99,7 @@ async def test_a_burst_drains_within_5_percent_of_the_optimum(rig: RigMaker, str
         assert abs(sum(seen.provider == "openai" for seen in one.sim.seen) - 300) <= 5
 
 
+@pytest.mark.slow
 async def test_steady_traffic_gets_all_of_a_limit(rig: RigMaker) -> None:
     limits: dict[str, Any] = {"requests_per_min": 60, "burst_s": 1.0}
     async with rig(limits=Limits(**limits), enforced=Enforced(**limits), max_wait_s=1000) as one:
@@ -114,8 +117,6 @@ async def test_tokens_that_were_not_used_are_given_back(rig: RigMaker) -> None:
 
 
 async def test_limits_nobody_configured_are_learned_from_headers(rig: RigMaker) -> None:
-    from .conftest import deployment
-
     async with rig(models={"smart": (deployment("openai"),)}, enforced=Enforced(requests_per_min=60, burst_s=6)) as one:
         await one.ask()
         await asyncio.gather(*(one.ask() for _ in range(100)))
@@ -123,8 +124,6 @@ async def test_limits_nobody_configured_are_learned_from_headers(rig: RigMaker) 
 
 
 async def test_what_others_use_of_a_limit_is_seen_before_a_429(rig: RigMaker) -> None:
-    from .conftest import deployment
-
     limits: dict[str, Any] = {"tokens_per_min": 10_000}
     models = {"smart": (deployment("openai", limits=Limits(**limits)),)}
     async with rig(models=models, limits=Limits(**limits), enforced=Enforced(**limits)) as one:
