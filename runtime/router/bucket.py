@@ -158,3 +158,5 @@ class TokenLimit:
             entry = self._entries.popleft()
             self.used -= entry.amount
             entry.amount = -1.0
+        if not self._entries:
+            self.used = 0.0
