@@ -29,7 +29,7 @@ KEY = "sk-canary-5e3f9a"
 STEADY = Latency(first_token_s=0.02, tokens_per_s=0, jitter=0)
 UNKNOWN = Limits()
 NONE = Enforced()
-QUESTION = [{"role": "user", "content": "Where do lighthouse keepers sleep?"}]
+QUESTION: Any = [{"role": "user", "content": "Where do lighthouse keepers sleep?"}]
 
 
 @pytest.fixture

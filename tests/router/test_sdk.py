@@ -65,7 +65,7 @@ class TestEveryProvider:
         async with rig(models={"smart": (deployment(provider),)}) as one:
             answer = await one.client.chat.completions.parse(
                 model="smart",
-                messages=QUESTION,  # type: ignore[arg-type]
+                messages=QUESTION,
                 response_format=Report,
             )
             assert isinstance(answer.choices[0].message.parsed, Report)
@@ -92,17 +92,17 @@ async def test_an_unknown_model_is_one_clear_sentence(rig: RigMaker) -> None:
 async def test_no_key_is_one_clear_sentence() -> None:
     async with Router(RouterConfig.from_env({})) as router:
         with pytest.raises(openai.AuthenticationError, match="set OPENAI_API_KEY or GEMINI_API_KEY"):
-            await router.client().chat.completions.create(model="smart", messages=QUESTION)  # type: ignore[arg-type]
+            await router.client().chat.completions.create(model="smart", messages=QUESTION)
 
 
 async def test_llm_outside_a_router_is_one_clear_sentence() -> None:
     with pytest.raises(openai.BadRequestError, match="llm was called outside a run"):
-        await llm.chat.completions.create(model="smart", messages=QUESTION)  # type: ignore[arg-type]
+        await llm.chat.completions.create(model="smart", messages=QUESTION)
 
 
 async def test_llm_inside_a_router_uses_it(rig: RigMaker) -> None:
     async with rig() as one:
-        await llm.chat.completions.create(model="smart", messages=QUESTION)  # type: ignore[arg-type]
+        await llm.chat.completions.create(model="smart", messages=QUESTION)
         assert len(one.records) == 1
 
 
