@@ -11,8 +11,9 @@ from greenroom.runtime.router import BreakerPolicy
 from greenroom.runtime.router.breaker import REFUSED_PAUSE_S, Breaker
 from greenroom.runtime.router.bucket import RequestLimit, TokenLimit
 from greenroom.runtime.router.failures import Refusal, classify
+from greenroom.runtime.router.lane import Lane
 
-from .conftest import busiest
+from .conftest import busiest, deployment
 
 GAPS = st.lists(st.sampled_from([0.0, 0.01, 0.5, 7.0, 30.0]), min_size=1, max_size=120)
 
@@ -107,3 +108,15 @@ def test_a_refused_key_opens_the_breaker_at_once_and_for_long() -> None:
     breaker = Breaker(BreakerPolicy())
     breaker.fail(0, Refusal("refused", "401"), probe=False)
     assert breaker.wait(0) == REFUSED_PAUSE_S
+
+
+def test_refusals_that_do_not_say_how_long_pause_for_longer_and_longer() -> None:
+    lane, now, pauses = Lane(deployment("openai")), 0.0, []
+    for _ in range(5):
+        lane.conclude(Refusal("limited", "429", 429), now, probe=False)
+        pauses.append(lane.paused_until - now)
+        now = lane.paused_until
+    assert pauses == [0.5, 1, 2, 4, 8]
+    lane.conclude(None, now, probe=False)
+    lane.conclude(Refusal("limited", "429", 429), now, probe=False)
+    assert lane.paused_until - now == 0.5
