@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx2
 import pytest
 
-from greenroom.runtime.http.serve import AddressUnavailable
+from greenroom.runtime.listener import AddressUnavailable
 from greenroom.runtime.simulator import NOTICE, Simulator, default_plans, serve_simulator
 
 
