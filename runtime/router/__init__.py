@@ -1,14 +1,16 @@
 """The router: spreads LLM calls over deployments, within their limits.
 
-Files, from the bottom: `config` (what may be called), `bucket`, `breaker`, `failures`, `providers` (pure), `scheduler`
-(who goes where, when), `stream`, `router` (one call's way), `transport` and `llm` (the SDK's face).
+Files, from the bottom: `config` (what may be called), `failures`, `bucket`, `breaker`, `providers` (pure), `lane` (a
+deployment at work), `scheduler` (who goes where, when), `call` (its account), `stream` and `answer` (what the caller
+gets), `router` (one call's way), `transport` and `llm` (the SDK's face).
 """
 
 from __future__ import annotations
 
+from .call import AttemptRecord, CallRecord, observer
 from .config import BreakerPolicy, Deployment, Limits, Prices, RouterConfig, Secret, Timeouts
 from .errors import MissingKey, NoRouter, RouterConfigInvalid, RouterError
-from .router import AttemptRecord, CallRecord, LaneSnapshot, Router, current_router, observer
+from .router import LaneSnapshot, Router, current_router
 
 __all__ = [
     "AttemptRecord",

@@ -31,11 +31,23 @@ class Secret:
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
-        self._value = value
+        self._value = value.strip()
+        if not self._value or not self._value.isascii() or not self._value.isprintable() or " " in self._value:
+            raise RouterConfigInvalid("a key is empty or holds blanks or letters that no key has: copy it again")
 
     def reveal(self) -> str:
         """Return the string."""
         return self._value
+
+    def hide(self, text: str) -> str:
+        """Return a text without it: providers have been seen to repeat a key in an error."""
+        return text.replace(self._value, "***")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "Secret(***)"
@@ -51,12 +63,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         requests_per_min: requests in any 60 seconds.
         tokens_per_min: input and output tokens in any 60 seconds.
         concurrency: calls under way at once.
+        burst_s: requests that may leave at once, in seconds of the limit. Providers enforce a minute's limit over
+            shorter periods too: lower it where a burst brings 429s, up to 60 raise it where it does not.
         share: the part of the above that this process may use, above 0, at most 1: with four workers, 0.25.
     """
 
     requests_per_min: float | None = None
     tokens_per_min: float | None = None
     concurrency: int | None = None
+    burst_s: float = 6.0
     share: float = 1.0
 
     def validated(self, where: str) -> None:
@@ -65,6 +80,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise RouterConfigInvalid(f"{where}.{name} is {value}: give a number above 0, or leave it out")
+        if not 0 < self.burst_s <= 60:
+            raise RouterConfigInvalid(f"{where}.burst_s is {self.burst_s}: give seconds above 0 and up to 60")
         if not 0 < self.share <= 1:
             raise RouterConfigInvalid(f"{where}.share is {self.share}: give a part above 0 and up to 1")
 
@@ -76,6 +93,12 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     first_token: float = 60.0
     between_tokens: float = 30.0
     total: float = 600.0
+
+    def validated(self, where: str) -> None:
+        """Raise RouterConfigInvalid if a value makes no sense."""
+        for name in self.__struct_fields__:
+            if not getattr(self, name) > 0:
+                raise RouterConfigInvalid(f"{where}.{name} is {getattr(self, name)}: give seconds above 0")
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -91,6 +114,13 @@ class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     pause_s: float = 2.0
     longest_pause_s: float = 60.0
 
+    def validated(self, where: str) -> None:
+        """Raise RouterConfigInvalid if a value makes no sense."""
+        if self.failures < 1 or not 0 < self.pause_s <= self.longest_pause_s:
+            raise RouterConfigInvalid(
+                f"{where}: give failures of 1 or more, and a pause_s above 0 that longest_pause_s is not below"
+            )
+
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """US dollars for a million tokens."""
@@ -103,11 +133,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """One model of one provider under one key.
 
     Attributes:
-        name: unique in the configuration; deployments of one name share limits and breaker.
+        name: where several logical models use one deployment it has one name, and they share its limits and breaker.
         provider: "openai", "gemini", or "compatible" for any server that speaks OpenAI's protocol.
         model: the provider's name of the model.
         tier: lower tiers are used first; a higher one when all lower ones are down.
         weight: share of the calls among deployments of a tier that have room.
+        prices: None: costs are not known.
     """
 
     name: str
@@ -131,9 +162,20 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         if not self.weight > 0:
             raise RouterConfigInvalid(f"{where}: weight is {self.weight}: give a number above 0")
         self.limits.validated(f"{where}: limits")
+        self.timeouts.validated(f"{where}: timeouts")
+        self.breaker.validated(f"{where}: breaker")
+
+    def same(self, other: Deployment) -> bool:
+        """Say whether both are one deployment; weight and tier are the model's affair."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in self.__struct_fields__
+            if name not in ("weight", "tier")
+        )
 
 
 class _Row(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    name: str | None = None
     provider: str
     model: str
     key_env: str | None = None
@@ -153,22 +195,28 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         models: logical name -> deployments.
         max_attempts: tries of one call over all deployments.
         max_wait_s: how long a call may wait for room before it gets a 503 that says when to try again.
+        max_waiting: calls that may wait at once; more get a 503 at once.
     """
 
     models: Mapping[str, tuple[Deployment, ...]]
     max_attempts: int = 6
     max_wait_s: float = 300.0
+    max_waiting: int = 10_000
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise RouterConfigInvalid(f"max_attempts is {self.max_attempts}: give 1 or more")
+        for name in SETTINGS:
+            if not getattr(self, name) >= 1:
+                raise RouterConfigInvalid(f"{name} is {getattr(self, name)}: give 1 or more")
         seen: dict[str, Deployment] = {}
         for logical, deployments in self.models.items():
             if not deployments:
                 raise RouterConfigInvalid(f"model {logical!r} has no deployments: give it one")
             for deployment in deployments:
-                if seen.setdefault(deployment.name, deployment) is not deployment:
-                    raise RouterConfigInvalid(f"two deployments are named {deployment.name!r}: give one another name")
+                if not seen.setdefault(deployment.name, deployment).same(deployment):
+                    raise RouterConfigInvalid(
+                        f"two deployments are named {deployment.name!r} and differ in more than weight and tier: "
+                        "make them agree, or give one another name"
+                    )
 
     @staticmethod
     def from_env(env: Mapping[str, str]) -> RouterConfig:
@@ -179,11 +227,11 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         of them that this process may use. With no key at all the configuration is empty, and calls say so.
 
         Raises:
-            RouterConfigInvalid: a variable is no number.
+            RouterConfigInvalid: names the variable and the fix.
         """
         models: dict[str, tuple[Deployment, ...]] = {}
         for provider, variable in KEYS.items():
-            if not env.get(variable):
+            if not env.get(variable, "").strip():
                 continue
             prefix = f"GREENROOM_{provider.upper()}"
             limits = Limits(
@@ -200,7 +248,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
                     provider=provider,
                     model=model,
                     base_url=env.get(f"{provider.upper()}_BASE_URL") or BASE_URLS[provider],
-                    key=Secret(env[variable]),
+                    key=_key(env, variable),
                     limits=limits,
                 )
                 models[logical] = (*models.get(logical, ()), deployment)
@@ -213,43 +261,63 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             RouterConfigInvalid: names the field and the fix.
         """
-        models: dict[str, tuple[Deployment, ...]] = {}
+        if unknown := table.keys() - {"models", *SETTINGS}:
+            raise RouterConfigInvalid(f"router.{min(unknown)} is unknown: give models, {', '.join(SETTINGS)}")
         rows = table.get("models", {})
         if not isinstance(rows, Mapping):
             raise RouterConfigInvalid("router.models is no table: give [[router.models.NAME]] entries")
+        models = {}
         for logical, entries in rows.items():
-            deployments = []
-            for number, entry in enumerate(entries):
-                where = f"router.models.{logical}[{number}]"
-                if isinstance(entry, Mapping) and "key" in entry:
-                    raise RouterConfigInvalid(f"{where}.key: keys do not belong into files: name a variable, key_env")
+            if not isinstance(entries, list):
+                raise RouterConfigInvalid(f"router.models.{logical} is no list: write [[router.models.{logical}]]")
+            models[logical] = tuple(
+                _deployment(f"router.models.{logical}[{number}]", entry, env) for number, entry in enumerate(entries)
+            )
+        settings = {}
+        for name, kind in SETTINGS.items():
+            if name in table:
                 try:
-                    row = msgspec.convert(entry, _Row)
+                    settings[name] = msgspec.convert(table[name], kind)
                 except msgspec.ValidationError as error:
-                    raise RouterConfigInvalid(f"{where}: {error}") from None
-                variable = row.key_env or KEYS.get(row.provider, "")
-                if not env.get(variable):
-                    raise RouterConfigInvalid(f"{where}: {variable or 'key_env'} is not set: set it to the key")
-                deployments.append(
-                    Deployment(
-                        name=f"{logical}.{number}:{row.provider}/{row.model}",
-                        provider=row.provider,
-                        model=row.model,
-                        base_url=row.base_url or BASE_URLS.get(row.provider, ""),
-                        key=Secret(env[variable]),
-                        limits=row.limits,
-                        weight=row.weight,
-                        tier=row.tier,
-                        prices=row.prices,
-                        timeouts=row.timeouts,
-                        breaker=row.breaker,
-                    )
-                )
-            models[logical] = tuple(deployments)
-        settings = {name: table[name] for name in ("max_attempts", "max_wait_s") if name in table}
-        if unknown := table.keys() - {"models", "max_attempts", "max_wait_s"}:
-            raise RouterConfigInvalid(f"router.{min(unknown)} is unknown: give models, max_attempts or max_wait_s")
+                    raise RouterConfigInvalid(f"router.{name}: {error}") from None
         return RouterConfig(models=models, **settings)
+
+
+SETTINGS: dict[str, Any] = {"max_attempts": int, "max_wait_s": float, "max_waiting": int}
+
+
+def _deployment(where: str, entry: Any, env: Mapping[str, str]) -> Deployment:
+    if isinstance(entry, Mapping) and "key" in entry:
+        raise RouterConfigInvalid(f"{where}.key: keys do not belong into files: name a variable, key_env")
+    try:
+        row = msgspec.convert(entry, _Row)
+    except msgspec.ValidationError as error:
+        raise RouterConfigInvalid(f"{where}: {error}") from None
+    variable = row.key_env or KEYS.get(row.provider)
+    if variable is None:
+        raise RouterConfigInvalid(f"{where}.key_env is missing: name the variable that holds the key")
+    name = f"{row.provider}/{row.model}"
+    fields = {name: getattr(row, name) for name in ("limits", "weight", "tier", "prices", "timeouts", "breaker")}
+    try:
+        return Deployment(
+            name=row.name or (name if row.key_env is None else f"{name}@{row.key_env}"),
+            provider=row.provider,
+            model=row.model,
+            base_url=row.base_url or BASE_URLS.get(row.provider, ""),
+            key=_key(env, variable),
+            **fields,
+        )
+    except RouterConfigInvalid as error:
+        raise RouterConfigInvalid(f"{where}: {error}") from None
+
+
+def _key(env: Mapping[str, str], variable: str) -> Secret:
+    if not env.get(variable):
+        raise RouterConfigInvalid(f"{variable} is not set: set it to the key")
+    try:
+        return Secret(env[variable])
+    except RouterConfigInvalid as error:
+        raise RouterConfigInvalid(f"{variable}: {error}") from None
 
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:

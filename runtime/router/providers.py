@@ -15,8 +15,16 @@ DROPPED = {
         {"logit_bias", "seed", "user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"}
     )
 }
+SPOKEN = {"gemini": ("/chat/completions", "/embeddings")}
+"""Paths that a provider serves where it does not serve all of OpenAI's."""
+
 OUTPUT_GUESS = 1024
 """Tokens set aside for an answer whose length the caller did not bound."""
+
+
+def speaks(deployment: Deployment, path: str) -> bool:
+    """Say whether a deployment serves a path."""
+    return path in SPOKEN.get(deployment.provider, (path,))
 
 
 def prepare(deployment: Deployment, path: str, body: dict[str, Any], *, stream: bool) -> dict[str, Any]:
@@ -34,7 +42,9 @@ def estimate(path: str, body: dict[str, Any], size: int) -> float:
     if path.endswith("embeddings"):
         return size / 3
     bound = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-    return size / 3 + (bound if isinstance(bound, int) and bound > 0 else OUTPUT_GUESS) * max(1, body.get("n") or 1)
+    choices = body.get("n")
+    longest = bound if isinstance(bound, int) and bound > 0 else OUTPUT_GUESS
+    return size / 3 + longest * (choices if isinstance(choices, int) and choices > 0 else 1)
 
 
 def usage_of(found: Any) -> tuple[int, int] | None:
@@ -45,3 +55,12 @@ def usage_of(found: Any) -> tuple[int, int] | None:
     given = usage.get("prompt_tokens", usage.get("input_tokens"))
     made = usage.get("completion_tokens", usage.get("output_tokens"))
     return int(given or 0), int(made or 0)
+
+
+WHOLE = {"/chat/completions": "choices", "/embeddings": "data", "/responses": "output"}
+"""What an answer must hold to be one."""
+
+
+def is_answer(path: str, found: Any) -> bool:
+    """Say whether the JSON that came with status 200 is what was asked for."""
+    return isinstance(found, dict) and not found.get("error") and isinstance(found.get(WHOLE.get(path, ""), []), list)

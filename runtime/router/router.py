@@ -3,14 +3,14 @@
 Laws kept here: 8 (through the scheduler), 9 (what cannot be sent is answered at once, saying why), 10 (keys are
 revealed to the request that carries them and to nothing else).
 One call: estimate its tokens, wait for room, send, classify a refusal, go elsewhere; settle with the real usage; tell
-the observer. The last refusal is the caller's answer, as the provider wrote it, so that the SDK raises its own errors.
+the observer. The last refusal is the caller's answer, in the provider's words, so that the SDK raises its own errors.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+import asyncio
+import random
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,47 +18,26 @@ import anyio
 import httpx2
 import msgspec
 
-from .config import Deployment, RouterConfig
+from . import answer
+from .call import Call
+from .config import RouterConfig
 from .errors import MissingKey
-from .failures import Refusal, classify
-from .providers import estimate, prepare, usage_of
-from .scheduler import Lane, Scheduler, Ticket, Unplaceable
-from .stream import Broken, RoutedStream, open_stream
+from .failures import Broken, Refusal, classify
+from .lane import Lane, Route, Ticket
+from .providers import is_answer, prepare, speaks, usage_of
+from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
+from .stream import Events, RoutedStream
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-
-class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One try of a call at one deployment; outcome: ok, closed, failed or a kind of refusal."""
-
-    deployment: str
-    outcome: str
-    latency_s: float
-    error: str | None = None
-
-
-class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One call, over: where it went and why, what it took. `status` is ok, closed or failed; times in seconds."""
-
-    status: str
-    deployment: str
-    provider: str
-    model: str
-    asked_model: str
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float | None
-    latency_s: float
-    first_token_s: float | None
-    queued_s: float
-    stream: bool
-    reason: str
-    attempts: tuple[AttemptRecord, ...]
+FIRST_BACKOFF_S = 0.25
+LONGEST_BACKOFF_S = 8.0
+"""Waits before a call goes back to where it failed; each is twice the one before, and a random half less."""
 
 
 class LaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How a deployment fares."""
+    """How a deployment fares; `why` is its last failure, `tokens_used` counts the last minute."""
 
     deployment: str
     breaker: str
@@ -71,50 +50,6 @@ class LaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 current_router: ContextVar[Router | None] = ContextVar("greenroom_router", default=None)
 """The router that `llm` uses here."""
 
-observer: ContextVar[Callable[[CallRecord], None] | None] = ContextVar("greenroom_llm_observer", default=None)
-"""Who is told of calls made here."""
-
-
-class _Call:
-    """What is known of a call under way."""
-
-    def __init__(self, path: str, body: dict[str, Any], size: int, clock: Callable[[], float]) -> None:
-        self.path = path
-        self.body = body
-        self.asked = str(body.get("model", ""))
-        self.stream = bool(body.get("stream"))
-        self.tokens = estimate(path, body, size)
-        self.clock = clock
-        self.started = clock()
-        self.queued_s = 0.0
-        self.attempts: list[AttemptRecord] = []
-        self.tell = observer.get()
-
-    def over(self, deployment: Deployment | None, status: str, usage: tuple[int, int], first: float | None) -> None:
-        """Tell the observer."""
-        if self.tell is None:
-            return
-        given, made = usage
-        prices = deployment.prices if deployment is not None else None
-        self.tell(
-            CallRecord(
-                status=status,
-                deployment=deployment.name if deployment else "",
-                provider=deployment.provider if deployment else "",
-                model=deployment.model if deployment else "",
-                asked_model=self.asked,
-                input_tokens=given,
-                output_tokens=made,
-                cost_usd=(given * prices.input + made * prices.output) / 1e6 if prices else None,
-                latency_s=self.clock() - self.started,
-                first_token_s=first,
-                queued_s=self.queued_s,
-                stream=self.stream,
-                reason="failover" if len(self.attempts) > 1 else "waited" if self.queued_s > 0.01 else "room",
-                attempts=tuple(self.attempts),
-            )
-        )
-
 
 class Router:
     """Sends LLM calls where there is room.
@@ -122,48 +57,52 @@ class Router:
         async with Router(RouterConfig.from_env(os.environ)) as router:
             answer = await router.client().chat.completions.create(model="smart", messages=[...])
 
-    Inside the `async with`, `greenroom.llm` uses it too.
+    Inside the `async with`, `greenroom.llm` uses it too. Time is the event loop's.
 
     Args:
         config: models and deployments.
-        clock: seconds, monotonic.
+        transport: what carries requests to providers; by default the network.
+        seed: for the jitter of waits between attempts; by default random.
     """
 
-    def __init__(self, config: RouterConfig, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, config: RouterConfig, *, transport: httpx2.AsyncBaseTransport | None = None, seed: int | None = None
+    ) -> None:
         self.config = config
-        self._clock = clock
-        lanes: dict[str, Lane] = {}
-        models: dict[str, list[Lane]] = {}
+        self._transport = transport
+        self._rng = random.Random(seed)  # noqa: S311 - jitter
+        self._lanes: dict[str, Lane] = {}
+        self._routes: dict[str, tuple[Route, ...]] = {}
         for logical, deployments in config.models.items():
             for deployment in deployments:
-                lane = lanes.get(deployment.name)
-                if lane is None:
-                    lane = lanes[deployment.name] = Lane(deployment, clock())
-                models.setdefault(logical, []).append(lane)
-        for lane in lanes.values():
-            if lane.deployment.model not in config.models and lane not in models.get(lane.deployment.model, ()):
-                models.setdefault(lane.deployment.model, []).append(lane)
-        self._lanes = lanes
-        self._scheduler = Scheduler(models, clock)
+                lane = self._lanes.setdefault(deployment.name, Lane(deployment))
+                route = Route(lane, deployment.weight, deployment.tier)
+                self._routes[logical] = (*self._routes.get(logical, ()), route)
+        for lane in self._lanes.values():
+            model = lane.deployment.model
+            if model not in config.models:
+                self._routes[model] = (*self._routes.get(model, ()), Route(lane, 1.0, 0))
+        self._scheduler = Scheduler(_now, config.max_waiting)
         self._http: httpx2.AsyncClient | None = None
-        self._token: Any = None
+        self._token: Token[Router | None] | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-        self._http = httpx2.AsyncClient(limits=limits, timeout=None, trust_env=False)
+        self._http = httpx2.AsyncClient(transport=self._transport, limits=limits, timeout=None, trust_env=False)
         self._token = current_router.set(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connections."""
-        current_router.reset(self._token)
+        """Turn away who waits, and close the connections."""
+        if self._token is not None:
+            current_router.reset(self._token)
+        http, self._http, self._token = self._http, None, None
         self._scheduler.close()
-        if self._http is not None:
-            await self._http.aclose()
-            self._http = None
+        if http is not None:
+            await http.aclose()
 
     def client(self) -> AsyncOpenAI:
         """Return an OpenAI client whose transport is this router: the whole SDK works, retries are the router's."""
@@ -171,13 +110,23 @@ class Router:
 
         return client(self)
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What may be asked for: logical models, and the providers' own names."""
+        return tuple(sorted(self._routes))
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for room."""
+        return self._scheduler.waiting
+
     def snapshot(self) -> tuple[LaneSnapshot, ...]:
-        """Return how every deployment fares."""
+        """Return how every deployment fares. To be called on the event loop."""
         return tuple(
             LaneSnapshot(
                 deployment=name,
-                breaker=lane.breaker.state(self._clock()),
-                why=lane.breaker.why,
+                breaker=lane.breaker.state(_now()),
+                why=lane.breaker.refusal.message if lane.breaker.refusal is not None else "",
                 in_flight=lane.in_flight,
                 tokens_used=lane.tokens.used if lane.tokens else 0.0,
                 outcomes=dict(lane.outcomes),
@@ -185,213 +134,202 @@ class Router:
             for name, lane in self._lanes.items()
         )
 
-    @property
-    def waiting(self) -> int:
-        """Calls that wait for room."""
-        return self._scheduler.waiting
-
     async def request(self, path: str, body: dict[str, Any], *, priority: int = 0) -> httpx2.Response:
-        """Send a call. Every outcome is a response, as a provider would give it.
+        """Send a call. Every outcome is a response, in OpenAI's shape.
 
         Args:
             path: `/chat/completions`, `/embeddings`, ...
             body: the JSON of the request; with `"stream": true` the response is a stream, and the caller closes it.
             priority: higher goes first among the calls that wait.
         """
-        size = len(msgspec.json.encode(body))
-        call = _Call(path, body, size, self._clock)
+        if self._http is None:
+            return answer.refuse(503, "router_closed", "the router is not open: use it inside its 'async with'")
         if not self._lanes:
-            return refuse(401, "missing_key", str(MissingKey()))
-        if call.asked not in self._scheduler.lanes:
-            known = ", ".join(sorted(self._scheduler.lanes))
-            return refuse(404, "model_not_found", f"no model is named {call.asked!r}: this router has {known}")
-        avoid: frozenset[str] = frozenset()
-        answer: httpx2.Response | None = None
-        while len(call.attempts) < self.config.max_attempts:
-            try:
-                ticket = await self._wait(call, avoid, priority)
-            except Unplaceable:
-                call.over(None, "failed", (0, 0), None)
-                return refuse(
-                    400,
-                    "request_too_large",
-                    f"the call may take {call.tokens:.0f} tokens, more than any limit a minute",
-                )
+            return answer.refuse(401, "missing_key", str(MissingKey()))
+        size = len(msgspec.json.encode(body))
+        call = Call(path, body, size, (-priority, self._scheduler.number()), _now)
+        if call.asked not in self._routes:
+            message = f"no model is named {call.asked!r}: this router has {', '.join(self.models)}"
+            return answer.refuse(404, "model_not_found", message)
+        routes = tuple(route for route in self._routes[call.asked] if speaks(route.lane.deployment, path))
+        if not routes:
+            return answer.refuse(404, "not_served", f"no deployment of {call.asked!r} serves {path}: ask another model")
+        try:
+            return await self._send(call, routes)
+        except Unplaceable:
+            response = answer.refuse(
+                400,
+                "request_too_large",
+                f"the call may take {call.tokens:.0f} tokens, more than any deployment of {call.asked!r} is allowed in "
+                "a minute: shorten it, or lower its max_completion_tokens",
+            )
+        except NobodyLeft:
+            lane = routes[0].lane
+            refusal = lane.breaker.refusal or Refusal("unavailable", "refused")
+            message = f"every deployment of {call.asked!r} is refused: {self._states(routes)}"
+            response = answer.refuse(refusal.status, _CODES.get(refusal.kind, refusal.kind), message)
+        except LineFull:
+            message = f"{self.waiting} calls wait already, as many as may (max_waiting): try again later"
+            response = answer.refuse(503, "line_full", message, self._soonest(routes))
+        except LineClosed:
+            response = answer.refuse(503, "router_closed", "the router was closed while the call waited")
+        call.over("failed")
+        return response
+
+    async def _send(self, call: Call, routes: tuple[Route, ...]) -> httpx2.Response:
+        """Try deployments until one answers, or the caller is to blame, or nothing is left to try."""
+        last: httpx2.Response | None = None
+        tries = 0
+        while routes and tries < self.config.max_attempts:
+            ticket = await self._wait(call, routes)
             if ticket is None:
                 break
             try:
-                answer, good = await self._attempt(call, ticket)
-            except BaseException:  # canceled, or a surprise: nothing is learned of the deployment
-                ticket.lane.breaker.release()
-                ticket.give_back("canceled")
+                last, refusal = await self._attempt(call, ticket)
+            except BaseException:
+                ticket.dropped("canceled")
                 raise
-            finally:
-                self._scheduler.dispatch()
-            if good:
-                return answer
-            avoid |= {ticket.lane.deployment.name}
-            if avoid.issuperset(lane.deployment.name for lane in self._scheduler.lanes[call.asked]):
-                avoid = frozenset()
-        call.over(None, "failed", (0, 0), None)
-        return answer or self._all_down(call)
+            if refusal is None:
+                return last
+            if refusal.kind == "caller":
+                break
+            if refusal.kind in ("quota", "refused", "unfit"):
+                routes = tuple(route for route in routes if route.lane is not ticket.lane)
+            elif refusal.kind == "unavailable":
+                tries += not ticket.probe
+                call.avoid |= {ticket.lane.name}
+                await self._back_off(call, routes, tries)
+        call.over("failed")
+        if last is not None:
+            return last
+        message = (
+            f"no deployment of {call.asked!r} had room within {self.config.max_wait_s:g} s: {self._states(routes)}"
+        )
+        return answer.refuse(503, "no_room", message, self._soonest(routes))
 
-    async def _wait(self, call: _Call, avoid: frozenset[str], priority: int) -> Ticket | None:
-        asked_at = self._clock()
-        with anyio.move_on_after(self.config.max_wait_s):
-            ticket = await self._scheduler.acquire(call.asked, call.tokens, avoid, priority)
-            call.queued_s += self._clock() - asked_at
+    async def _wait(self, call: Call, routes: tuple[Route, ...]) -> Ticket | None:
+        """Wait in line; None: for as long as a call may."""
+        asked_at = _now()
+        with anyio.move_on_after(self.config.max_wait_s - call.queued_s):
+            ticket = await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order)
+            call.queued_s += _now() - asked_at
             return ticket
+        call.queued_s += _now() - asked_at
         return None
 
-    async def _attempt(self, call: _Call, ticket: Ticket) -> tuple[httpx2.Response, bool]:
-        """Send the call to one deployment; return its answer, and whether the caller gets it."""
-        assert self._http is not None, "the router is not open"
-        lane, deployment = ticket.lane, ticket.lane.deployment
-        times = deployment.timeouts
-        started = self._clock()
-        request = self._http.build_request(
-            "POST",
-            deployment.base_url.rstrip("/") + call.path,
-            content=msgspec.json.encode(prepare(deployment, call.path, call.body, stream=call.stream)),
-            headers={"authorization": f"Bearer {deployment.key.reveal()}", "content-type": "application/json"},
-            timeout=httpx2.Timeout(times.total, connect=times.connect),
-        )
+    async def _back_off(self, call: Call, routes: tuple[Route, ...], tries: int) -> None:
+        """Wait a little where a call would go straight back to where it failed."""
+        now = _now()
+        fresh = any(route.lane.name not in call.avoid and not route.lane.down(now) for route in routes)
+        if not fresh and tries < self.config.max_attempts:
+            longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** max(0, tries - 1))
+            await anyio.sleep(longest * (1 - self._rng.random() / 2))
+
+    async def _attempt(self, call: Call, ticket: Ticket) -> tuple[httpx2.Response, Refusal | None]:
+        """Send the call to one deployment; return its answer, and how it refused."""
+        key = ticket.lane.deployment.key
         response: httpx2.Response | None = None
+        usage: tuple[int, int] | None = None
         try:
+            if self._http is None:
+                raise LineClosed
+            times = ticket.lane.deployment.timeouts
+            started = _now()
+            limit = times.first_token if call.stream else times.total
             try:
-                with anyio.fail_after(times.first_token if call.stream else times.total):
-                    response = await self._http.send(request, stream=True)
-                    if response.status_code >= 400 or not call.stream:
-                        await response.aread()
+                with anyio.fail_after(limit):
+                    response = await self._http.send(self._request(self._http, call, ticket), stream=True)
+                    ticket.told(response.headers)
+                    if response.status_code == 200 and call.stream:
+                        return await self._open(call, ticket, response, started + times.total), None
+                    await response.aread()
             except TimeoutError:
-                raise Broken(Refusal("unavailable", "timed out")) from None
-            except httpx2.TransportError as error:
-                raise Broken(Refusal("unavailable", type(error).__name__)) from None
-            if response.status_code >= 400:
+                what = "first token" if call.stream else "answer"
+                raise Broken.unavailable(f"timed out: no {what} within {limit:g} s") from None
+            except (httpx2.RequestError, httpx2.StreamError) as error:
+                raise Broken.unavailable(f"no connection: {type(error).__name__}") from None
+            if response.status_code >= 300:
                 raise Broken(classify(response.status_code, response.headers, response.content))
-            self._learn(lane, response.headers)
-            if call.stream:
-                return await self._pass_on(call, ticket, response, started), True
-            usage = usage_of(_whole(response))
+            usage = usage_of(_whole(call.path, response))
         except Broken as broken:
             if response is not None:
                 await response.aclose()
             refusal = broken.refusal
-            self._count(call, ticket, refusal.kind, started, refusal)
-            known = response if response is not None and response.status_code >= 400 else None
-            if refusal.kind == "caller":
-                call.over(deployment, "failed", (0, 0), None)
-            return known or refuse(
-                503, "unavailable", f"{deployment.name}: {refusal.message}"
-            ), refusal.kind == "caller"
+            message = key.hide(refusal.message)
+            refusal = msgspec.structs.replace(refusal, message=message)
+            call.attempted(ticket, refusal.kind, message)
+            ticket.answered(None if refusal.kind == "unavailable" else 0, refusal)
+            if response is not None and response.status_code >= 400:
+                return answer.told(response, key), refusal
+            return answer.refuse(503, "unavailable", f"{ticket.lane.name}: {message}"), refusal
         except BaseException:
             if response is not None:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
             raise
-        self._count(call, ticket, "ok", started, None, usage)
-        call.over(deployment, "ok", usage or (0, 0), None)
-        return response, True
+        call.attempted(ticket, "ok")
+        ticket.answered(sum(usage) if usage else None)
+        call.over("ok", usage)
+        return answer.told(response, key), None
 
-    async def _pass_on(self, call: _Call, ticket: Ticket, response: httpx2.Response, started: float) -> httpx2.Response:
+    def _request(self, http: httpx2.AsyncClient, call: Call, ticket: Ticket) -> httpx2.Request:
         deployment = ticket.lane.deployment
-        times = deployment.timeouts
-        if "text/event-stream" not in response.headers.get("content-type", ""):
-            raise Broken(Refusal("unavailable", "a stream was asked for, and something else came with status 200"))
-        show_usage = bool((call.body.get("stream_options") or {}).get("include_usage"))
-        chunks, ahead, events = await open_stream(
-            response, show_usage=show_usage, first_s=times.first_token, between_s=times.between_tokens
+        return http.build_request(
+            "POST",
+            deployment.base_url.rstrip("/") + call.path,
+            content=msgspec.json.encode(prepare(deployment, call.path, call.body, stream=call.stream)),
+            headers={"authorization": f"Bearer {deployment.key.reveal()}", "content-type": "application/json"},
+            timeout=httpx2.Timeout(deployment.timeouts.total, connect=deployment.timeouts.connect),
         )
-        first = self._clock() - call.started
 
-        def done(status: str, refusal: Refusal | None) -> None:
-            self._count(call, ticket, status, started, refusal, chunks.usage)
-            call.over(deployment, status, chunks.usage or (0, 0), first)
-            self._scheduler.dispatch()
+    async def _open(self, call: Call, ticket: Ticket, response: httpx2.Response, until: float) -> httpx2.Response:
+        """Read a stream up to its first token; from there on it is the caller's."""
+        deployment = ticket.lane.deployment
+        if "text/event-stream" not in response.headers.get("content-type", ""):
+            raise Broken.unavailable("a stream was asked for, and something else came with status 200")
+        options = call.body.get("stream_options")
+        show_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+        events = Events(response, show_usage=show_usage, timeouts=deployment.timeouts)
+        await events.open()
+        call.first_token_s = _now() - call.started
 
-        stream = RoutedStream(chunks, ahead, events, done)
+        def done(outcome: str, refusal: Refusal | None) -> None:
+            call.attempted(ticket, outcome, refusal.message if refusal is not None else None)
+            used = sum(events.usage) if events.usage else None
+            if outcome == "closed":
+                ticket.dropped(outcome, used)
+            else:
+                ticket.answered(used, refusal)
+            call.over("failed" if refusal is not None else outcome, events.usage)
+
+        stream = RoutedStream(events, deployment, until - _now(), done)
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
 
-    def _count(
-        self,
-        call: _Call,
-        ticket: Ticket,
-        outcome: str,
-        started: float,
-        refusal: Refusal | None,
-        usage: tuple[int, int] | None = None,
-    ) -> None:
-        """Settle the ticket, and draw the conclusions for the deployment."""
-        lane, now = ticket.lane, self._clock()
-        error = refusal.message if refusal is not None else None
-        call.attempts.append(
-            AttemptRecord(deployment=lane.deployment.name, outcome=outcome, latency_s=now - started, error=error)
-        )
-        ticket.give_back(outcome, sum(usage) if usage else None)
-        if refusal is None or refusal.kind == "caller":
-            lane.breaker.succeed()
-        elif refusal.kind == "limited":
-            lane.breaker.release()
-            lane.pause(refusal.retry_after_s if refusal.retry_after_s is not None else 1.0, now)
-        else:
-            lane.breaker.fail(now, refusal.message, refused=refusal.kind in ("quota", "refused"))
-            if refusal.retry_after_s:
-                lane.pause(refusal.retry_after_s, now)
+    def _states(self, routes: tuple[Route, ...]) -> str:
+        now, states = _now(), []
+        for lane in (route.lane for route in routes):
+            why = lane.breaker.refusal.message if lane.breaker.refusal is not None else "busy"
+            states.append(f"{lane.name} ({lane.breaker.state(now)}: {why})")
+        return "; ".join(states)
 
-    def _learn(self, lane: Lane, headers: Mapping[str, str]) -> None:
-        """Stop before the provider says 429: it tells how much is left."""
-        for what in ("requests", "tokens"):
-            if headers.get(f"x-ratelimit-remaining-{what}") == "0":
-                pause = seconds(headers.get(f"x-ratelimit-reset-{what}", ""))
-                lane.pause(min(pause, 1.0), self._clock())
-
-    def _all_down(self, call: _Call) -> httpx2.Response:
-        """Say who is down, and when to try again."""
-        now = self._clock()
-        waits = [lane.breaker.until - now for lane in self._scheduler.lanes[call.asked]]
-        who = ", ".join(
-            f"{lane.deployment.name} ({lane.breaker.state(now)}: {lane.breaker.why or 'no room'})"
-            for lane in self._scheduler.lanes[call.asked]
-        )
-        message = f"no deployment of {call.asked!r} had room within {self.config.max_wait_s:g} s: {who}"
-        return refuse(503, "unavailable", message, max(1.0, min(waits)))
+    def _soonest(self, routes: tuple[Route, ...]) -> float:
+        now = _now()
+        return min(max(route.lane.breaker.until, route.lane.paused_until) - now for route in routes)
 
 
-def refuse(status: int, code: str, message: str, retry_after_s: float | None = None) -> httpx2.Response:
-    """Answer in a provider's stead."""
-    headers = {"content-type": "application/json", "x-greenroom-router": code}
-    if retry_after_s is not None:
-        headers["retry-after"] = f"{retry_after_s:.0f}"
-    error = {"message": message, "type": "router_error", "param": None, "code": code}
-    return httpx2.Response(status, headers=headers, content=msgspec.json.encode({"error": error}))
+_CODES = {"quota": "insufficient_quota", "refused": "refused"}
 
 
-def seconds(text: str) -> float:
-    """Read a duration such as 17ms, 1s or 6m0s."""
-    total, number = 0.0, ""
-    unit = ""
-    for char in text + " ":
-        if char.isdigit() or char == ".":
-            if unit:
-                total += _part(number, unit)
-                number = unit = ""
-            number += char
-        elif char != " ":
-            unit += char
-    return total + _part(number, unit)
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
-def _part(number: str, unit: str) -> float:
-    scale = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}.get(unit)
-    return float(number) * scale if scale is not None and number.count(".") < 2 and number.strip(".") else 0.0
-
-
-def _whole(response: httpx2.Response) -> Any:
-    """Decode an answer with status 200; what is no JSON object is no answer."""
+def _whole(path: str, response: httpx2.Response) -> Any:
+    """Decode an answer with status 200; what is not what was asked for is no answer."""
     try:
         found = msgspec.json.decode(response.content)
     except msgspec.DecodeError:
-        raise Broken(Refusal("unavailable", "an answer with status 200 is not JSON")) from None
-    if not isinstance(found, dict) or found.get("error"):
-        raise Broken(classify(500, response.headers, response.content))
+        raise Broken.unavailable("an answer with status 200 is not JSON") from None
+    if not is_answer(path, found):
+        raise Broken(classify(503, response.headers, response.content))
     return found

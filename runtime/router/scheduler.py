@@ -1,202 +1,181 @@
-"""Late binding: calls wait in one line per model and are bound to a deployment at the moment it has room.
+"""Late binding: calls wait in line and are bound to a deployment at the moment it has room.
 
 Why: a call that is given to a deployment early waits behind it while another has room; one that is sent to see whether
 there is room provokes a 429. Here a burst drains at the sum of all limits, and nothing is sent that would be refused.
 
-Laws kept here: 8 (a lane is taken only when every limit has room), 7 (a canceled call gives back what it took, and
-leaves the line), 11 (one timer for all who wait). Decisions are synchronous on one
-event loop: a single writer, no locks.
+The order is one for all models: priority, then first come first served. A call that finds no room keeps what it waits
+for: those behind it get no lane that it could use, so a large call is not starved by small ones, nor one model by
+another that shares its deployments. They do get lanes that it cannot use.
+
+Laws kept here: 8 (a lane is taken only when every limit has room), 7 (a canceled call gives back what it took and
+leaves the line), 11 (the line is bounded; one timer for all who wait). No wake-up is lost: whoever waits, waits for a
+time (the timer), for a ticket under way (its ending looks again), or for somebody ahead. Decisions are synchronous on
+one event loop: a single writer, no locks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import math
 from bisect import insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
-from .breaker import Breaker
-from .bucket import RequestBucket, Reservation, TokenWindow
-from .config import Deployment
+from .lane import Lane, Route, Ticket
+
+SOONEST_S = 0.0005
 
 
 class Unplaceable(Exception):
     """A call needs more tokens than any of its deployments allows a minute."""
 
 
-class Lane:
-    """A deployment at work: what it may still take, and how it fares."""
-
-    def __init__(self, deployment: Deployment, now: float) -> None:
-        limits = deployment.limits
-        self.deployment = deployment
-        self.breaker = Breaker(deployment.breaker)
-        self.in_flight = 0
-        self.served = 0
-        self.paused_until = 0.0
-        self.outcomes: dict[str, int] = {}
-        self._requests = RequestBucket(limits.requests_per_min * limits.share, now) if limits.requests_per_min else None
-        self.tokens = TokenWindow(limits.tokens_per_min * limits.share) if limits.tokens_per_min else None
-        self._places = max(1, int(limits.concurrency * limits.share)) if limits.concurrency else None
-
-    def wait(self, tokens: float, now: float) -> float | None:
-        """Return the seconds until a call fits; 0: now; None: when another one ends; infinity: never."""
-        pause = self.breaker.wait(now)
-        if pause is None or (self._places is not None and self.in_flight >= self._places):
-            return None
-        parts = [pause, self.paused_until - now]
-        if self._requests is not None:
-            parts.append(self._requests.wait(now))
-        if self.tokens is not None:
-            parts.append(self.tokens.wait(tokens, now))
-        return max(0.0, *parts)
-
-    def take(self, tokens: float, now: float) -> Ticket:
-        """Take the room for a call."""
-        self.breaker.pass_through()
-        self.in_flight += 1
-        self.served += 1
-        if self._requests is not None:
-            self._requests.take(now)
-        return Ticket(self, self.tokens.reserve(tokens, now) if self.tokens is not None else None)
-
-    def pause(self, seconds: float, now: float) -> None:
-        """Send nothing for a while: the provider asked for it."""
-        self.paused_until = max(self.paused_until, now + seconds)
+class NobodyLeft(Exception):
+    """All deployments refuse the key or have no quota: waiting does not help."""
 
 
-class Ticket:
-    """The right to send one call to one deployment. `give_back` exactly once counts; more do nothing."""
+class LineFull(Exception):
+    """More calls wait than are allowed to."""
 
-    __slots__ = ("_reservation", "lane", "open")
 
-    def __init__(self, lane: Lane, reservation: Reservation | None) -> None:
-        self.lane = lane
-        self.open = True
-        self._reservation = reservation
-
-    def give_back(self, outcome: str, tokens: int | None = None) -> None:
-        """The call is over. `tokens`: what it used; None: not known, the estimate stands."""
-        if not self.open:
-            return
-        self.open = False
-        self.lane.in_flight -= 1
-        self.lane.outcomes[outcome] = self.lane.outcomes.get(outcome, 0) + 1
-        if tokens is not None and self._reservation is not None and self.lane.tokens is not None:
-            self.lane.tokens.settle(self._reservation, tokens)
+class LineClosed(Exception):
+    """The router was closed while the call waited."""
 
 
 class _Waiter:
-    __slots__ = ("avoid", "number", "place", "priority", "tokens")
+    __slots__ = ("avoid", "order", "place", "tokens")
 
     def __init__(
-        self, tokens: float, avoid: frozenset[str], priority: int, number: int, place: asyncio.Future[Ticket]
+        self, order: tuple[int, int], tokens: float, avoid: frozenset[str], place: asyncio.Future[Ticket]
     ) -> None:
+        self.order = order
         self.tokens = tokens
         self.avoid = avoid
-        self.priority = priority
-        self.number = number
         self.place = place
 
 
 class Scheduler:
-    """The lines of all models.
+    """The line.
 
     Args:
-        lanes: model -> where its calls may go.
-        clock: seconds, monotonic.
+        clock: seconds, of the event loop that timers go by.
+        most: calls that may wait.
     """
 
-    def __init__(self, lanes: Mapping[str, Sequence[Lane]], clock: Callable[[], float]) -> None:
-        self.lanes = lanes
+    def __init__(self, clock: Callable[[], float], most: int) -> None:
         self.clock = clock
-        self._lines: dict[str, list[_Waiter]] = {model: [] for model in lanes}
-        self._count = 0
+        self.waiting = 0
+        self._most = most
+        self._lines: dict[tuple[Route, ...], list[_Waiter]] = {}
+        self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting(self) -> int:
-        """Calls in line."""
-        return sum(map(len, self._lines.values()))
+    def number(self) -> int:
+        """Return a place in the order; a call keeps its own over all of its attempts."""
+        return next(self._numbers)
 
-    async def acquire(self, model: str, tokens: float, avoid: frozenset[str], priority: int = 0) -> Ticket:
+    async def acquire(
+        self, routes: tuple[Route, ...], tokens: float, avoid: frozenset[str], order: tuple[int, int]
+    ) -> Ticket:
         """Wait for room for a call.
 
         Args:
-            model: a key of `lanes`.
+            routes: where it may go.
             tokens: an upper guess of what it takes.
-            avoid: deployments to use only if no other may be used: they failed it already.
-            priority: higher goes first.
+            avoid: deployments to use only if no other is up: they failed it already.
+            order: (minus its priority, its number).
 
         Raises:
             Unplaceable: it is larger than every limit.
+            NobodyLeft: every deployment refuses the key.
+            LineFull: too many wait.
+            LineClosed: the router was closed.
         """
-        if all(lane.wait(tokens, self.clock()) == math.inf for lane in self.lanes[model]):
-            raise Unplaceable
-        self._count += 1
+        if self.waiting >= self._most:
+            raise LineFull
         place: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(tokens, avoid, priority, self._count, place)
-        line = self._lines[model]
-        insort(line, waiter, key=lambda one: (-one.priority, one.number))
+        waiter = _Waiter(order, tokens, avoid, place)
+        insort(self._lines.setdefault(routes, []), waiter, key=lambda one: one.order)
+        self.waiting += 1
         self.dispatch()
         try:
             return await place
         except asyncio.CancelledError:
+            line = self._lines.get(routes, [])
             if waiter in line:
                 line.remove(waiter)
-            elif place.done() and not place.cancelled():
-                place.result().lane.breaker.release()
-                place.result().give_back("canceled")
-            self.dispatch()
+                self.waiting -= 1
+                self.dispatch()
+            elif place.done() and not place.cancelled() and place.exception() is None:
+                place.result().dropped("canceled")
             raise
 
     def dispatch(self) -> None:
         """Bind every call that has room now; look again when the next one may have."""
-        now = self.clock()
-        soonest = math.inf
-        for model, line in self._lines.items():
-            while line:
-                wait, lane = self._choose(self.lanes[model], line[0], now)
-                if lane is None:
-                    soonest = min(soonest, wait)
-                    break
-                waiter = line.pop(0)
-                if not waiter.place.done():
-                    waiter.place.set_result(lane.take(waiter.tokens, now))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if soonest < math.inf:
-            self._timer = asyncio.get_running_loop().call_later(max(soonest, 0.0005), self.dispatch)
+        now, soonest = self.clock(), math.inf
+        kept: set[Lane] = set()
+        heads = [
+            (line[0].order, number, routes, 0) for number, (routes, line) in enumerate(self._lines.items()) if line
+        ]
+        heapq.heapify(heads)
+        while heads:
+            _, number, routes, at = heapq.heappop(heads)
+            if all(route.lane in kept for route in routes):
+                continue
+            line = self._lines[routes]
+            waiter = line[at]
+            fitting = [route for route in routes if route.lane.fits(waiter.tokens)]
+            if waiter.place.done():
+                self._leave(line, at)
+            elif not fitting:
+                self._leave(line, at).set_exception(Unplaceable())
+            elif all(route.lane.refused(now) for route in fitting):
+                self._leave(line, at).set_exception(NobodyLeft())
+            else:
+                wanted = _wanted(fitting, waiter, now)
+                waits = {route.lane: route.lane.wait(waiter.tokens, now) for route in fitting}
+                ready = [route for route in wanted if waits[route.lane] == 0.0 and route.lane not in kept]
+                if ready:
+                    lane = min(ready, key=_load).lane
+                    self._leave(line, at).set_result(lane.take(waiter.tokens, self.clock, self.dispatch))
+                else:
+                    kept.update(route.lane for route in wanted)
+                    soonest = min([soonest, *(wait for wait in waits.values() if wait)])
+                    at += 1
+            if at < len(line):
+                heapq.heappush(heads, (line[at].order, number, routes, at))
+        for routes in [routes for routes, line in self._lines.items() if not line]:
+            del self._lines[routes]
+        self._look_again(soonest)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Turn everybody away."""
+        self._look_again(math.inf)
+        lines, self._lines, self.waiting = self._lines, {}, 0
+        for waiter in itertools.chain.from_iterable(lines.values()):
+            if not waiter.place.done():
+                waiter.place.set_exception(LineClosed())
+
+    def _leave(self, line: list[_Waiter], at: int) -> asyncio.Future[Ticket]:
+        self.waiting -= 1
+        return line.pop(at).place
+
+    def _look_again(self, after_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def _choose(self, lanes: Sequence[Lane], waiter: _Waiter, now: float) -> tuple[float, Lane | None]:
-        """Return the lane to use now, or the seconds until there may be one."""
-        soonest, ready = math.inf, []
-        for tier in sorted({lane.deployment.tier for lane in lanes}):
-            members = [lane for lane in lanes if lane.deployment.tier == tier]
-            for lane in members:
-                wait = lane.wait(waiter.tokens, now)
-                if wait == 0.0:
-                    ready.append(lane)
-                elif wait is not None:
-                    soonest = min(soonest, wait)
-            if ready or any(lane.breaker.state(now) != "open" for lane in members):
-                break
-        fresh = [lane for lane in ready if lane.deployment.name not in waiter.avoid]
-        if not fresh and any(
-            lane.deployment.name not in waiter.avoid and lane.breaker.state(now) == "closed" for lane in lanes
-        ):
-            return (soonest, None)
-        chosen = min(fresh or ready, key=_load, default=None)
-        return (soonest, chosen)
+        if after_s < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(max(after_s, SOONEST_S), self.dispatch)
 
 
-def _load(lane: Lane) -> tuple[float, float]:
-    weight = lane.deployment.weight
-    return ((lane.in_flight + 1) / weight, lane.served / weight)
+def _wanted(fitting: list[Route], waiter: _Waiter, now: float) -> list[Route]:
+    """Return where a call should go: the lowest tier that is up, and there where it has not failed yet."""
+    up = [route for route in fitting if not route.lane.down(now)]
+    candidates = [route for route in up if route.lane.name not in waiter.avoid] or up
+    tier = min((route.tier for route in candidates), default=0)
+    return [route for route in candidates if route.tier == tier] or fitting
+
+
+def _load(route: Route) -> tuple[float, float]:
+    return (route.lane.in_flight / route.weight, route.lane.served / route.weight)

@@ -2,187 +2,222 @@
 
 Laws kept here: a stream that was cut is never a silent end; an error inside a 200 counts as an error; tokens are known
 even if the caller did not ask for them. Until the first token nothing has been shown, so the router may still go
-elsewhere: `open_stream` reads up to there.
+elsewhere: `Events.open` reads up to there. After it a failure is shown as an error event, which the SDK raises as
+`APIError` with its message: a stream ends as the provider ends it, or with an error event, and never just so.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Self
 
 import anyio
 import httpx2
 import msgspec
 
-from .failures import Refusal
+from .config import Deployment, Timeouts
+from .failures import MESSAGE_CHARS, Broken, Refusal, error_in
 from .providers import usage_of
 
-
-class Broken(Exception):
-    """The stream failed; `refusal` says how."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
+LONGEST_EVENT = 16 * 1024 * 1024
+"""Bytes of an event that does not end, before it counts as malformed."""
 
 
-class Chunks:
+class Events:
     """The events of one answer.
+
+    Args:
+        response: a streamed answer with status 200.
+        show_usage: whether the caller asked for a chunk with usage.
+        timeouts: how long to wait for what.
 
     Attributes:
         usage: (input tokens, output tokens), when known.
         finished: whether the provider said that it is complete.
-        error: the error that came inside the stream.
     """
 
-    def __init__(self, response: httpx2.Response, *, show_usage: bool, between_s: float) -> None:
+    def __init__(self, response: httpx2.Response, *, show_usage: bool, timeouts: Timeouts) -> None:
         self.usage: tuple[int, int] | None = None
         self.finished = False
-        self.error: str | None = None
         self._response = response
-        self._source = response.aiter_raw() if "content-encoding" not in response.headers else response.aiter_bytes()
+        self._source = response.aiter_bytes()
         self._show_usage = show_usage
-        self._between_s = between_s
-        self._rest = b""
+        self._between_s = timeouts.between_tokens
+        self._bytes = b""
+        self._ready: deque[bytes] = deque()
+        self._shown = False
+        self._moved = False
+        self._ended = False
+        self._failure: Broken | None = None
 
-    async def events(self) -> AsyncIterator[tuple[bytes, bool]]:
-        """Yield (the event's bytes, whether it shows something to the reader).
+    async def open(self) -> None:
+        """Read up to the first token, or the end.
 
         Raises:
-            Broken: it is cut, stalls or is not what it claims to be.
+            Broken: it failed before showing anything.
         """
-        while True:
+        while not self._shown and not self._ended:
+            await self._read()
+        if self._failure is not None and not self._shown:
+            raise self._failure
+
+    async def next(self) -> bytes | None:
+        """Return the next event; None at the end.
+
+        Raises:
+            Broken: it is cut, stalls, is not what it claims to be, or carries an error.
+        """
+        while not self._ready and not self._ended:
             try:
                 with anyio.fail_after(self._between_s):
-                    block = await anext(self._source, None)
+                    self._moved = False
+                    while not self._moved and not self._ended:
+                        await self._read()
             except TimeoutError:
-                raise Broken(Refusal("unavailable", f"no data for {self._between_s:g} s in a stream")) from None
-            except httpx2.TransportError as error:
-                raise Broken(Refusal("unavailable", f"stream cut: {type(error).__name__}")) from None
-            if block is None:
-                break
-            *whole, self._rest = (self._rest + block).replace(b"\r\n", b"\n").split(b"\n\n")
-            for event in whole:
-                shows = self._read(event)
-                if shows is not None:
-                    yield event + b"\n\n", shows
-        if not self.finished and self.error is None:
-            raise Broken(Refusal("unavailable", "stream cut before its end"))
+                self._end(Broken.unavailable(f"no data for {self._between_s:g} s in a stream"))
+        if self._ready:
+            return self._ready.popleft()
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     async def aclose(self) -> None:
         """Close the connection's stream."""
-        await self._response.aclose()
+        with anyio.CancelScope(shield=True):
+            await self._response.aclose()
 
-    def _read(self, event: bytes) -> bool | None:
-        """Look at an event: True if it shows something, None if it is to be hidden."""
+    async def _read(self) -> None:
+        """Read a block. What is complete before a failure is still the caller's."""
+        try:
+            block = await anext(self._source, None)
+        except (httpx2.RequestError, httpx2.StreamError) as error:
+            self._end(Broken.unavailable(f"stream cut: {type(error).__name__}"))
+            return
+        self._bytes = (self._bytes + (block or b"")).replace(b"\r\n", b"\n")
+        *events, self._bytes = self._bytes.split(b"\n\n")
+        if block is None:
+            events.append(self._bytes)
+        try:
+            for event in events:
+                if event.strip() and self._look(event):
+                    self._ready.append(event + b"\n\n")
+        except Broken as broken:
+            self.finished = False
+            self._end(broken)
+        if block is None:
+            self._end(Broken.unavailable("stream cut before its end"))
+        elif len(self._bytes) > LONGEST_EVENT:
+            self._end(Broken.unavailable("malformed event in a stream: it does not end"))
+
+    def _end(self, failure: Broken) -> None:
+        """Nothing more comes. That is a failure, unless the provider had said that it is complete."""
+        if not self._ended:
+            self._ended = True
+            self._failure = None if self.finished else failure
+
+    def _look(self, event: bytes) -> bool:
+        """Look at an event; say whether it is the caller's to see."""
         data = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+        if not data:
+            return True
+        self._moved = True
         if data == b"[DONE]":
             self.finished = True
-            return False
-        if not data:
-            return False
+            return True
         try:
             found = msgspec.json.decode(data)
         except msgspec.DecodeError:
-            raise Broken(Refusal("unavailable", "malformed event in a stream")) from None
-        if isinstance(found, list) and found:
-            found = found[0]
+            found = None
+        if error := error_in(found):
+            said = str(error.get("message") or "it says no more")[:MESSAGE_CHARS]
+            raise Broken.unavailable(f"error inside the stream: {said}")
         if not isinstance(found, dict):
-            raise Broken(Refusal("unavailable", "malformed event in a stream"))
-        if found.get("error"):
-            error = found["error"]
-            self.error = str(error.get("message") if isinstance(error, dict) else error)[:200]
-            return False
-        if "type" in found:
-            return self._read_response(found)
-        self.usage = usage_of(found) or self.usage
-        choices = found.get("choices") or []
-        if not choices and "usage" in found and not self._show_usage:
-            return None
-        shows = False
-        for choice in choices:
-            if choice.get("finish_reason"):
-                self.finished = True
-            delta = choice.get("delta") or {}
-            shows = shows or bool(delta.get("content") or delta.get("tool_calls") or delta.get("refusal"))
-        return shows
+            raise Broken.unavailable("malformed event in a stream")
+        return self._look_response(found) if "type" in found else self._look_chunk(found)
 
-    def _read_response(self, found: dict[str, Any]) -> bool:
-        kind = str(found["type"])
+    def _look_chunk(self, found: dict[str, Any]) -> bool:
+        self.usage = usage_of(found) or self.usage
+        choices = [choice for choice in found.get("choices") or () if isinstance(choice, dict)]
+        for choice in choices:
+            self.finished = self.finished or bool(choice.get("finish_reason"))
+            delta = choice.get("delta") or {}
+            self._shown = self._shown or any(value for name, value in delta.items() if name != "role")
+        return bool(choices) or self._show_usage or "usage" not in found
+
+    def _look_response(self, found: dict[str, Any]) -> bool:
+        kind, answer = str(found["type"]), found.get("response")
+        if kind in ("error", "response.failed"):
+            said = found.get("message") or error_in(answer).get("message") or "it says no more"
+            raise Broken.unavailable(f"error inside the stream: {str(said)[:MESSAGE_CHARS]}")
         if kind in ("response.completed", "response.incomplete"):
             self.finished = True
-            self.usage = usage_of(found.get("response")) or self.usage
-        elif kind in ("error", "response.failed"):
-            self.error = str(found.get("message") or "the provider failed inside the stream")[:200]
-        return kind.endswith(".delta")
+            self.usage = usage_of(answer) or self.usage
+        self._shown = self._shown or kind.endswith(".delta")
+        return True
 
 
 class RoutedStream(httpx2.AsyncByteStream):
     """What the caller reads.
 
     Args:
-        ahead: events that were read before the first token.
-        events: those to come.
-        done: called once with (status, error) when the stream is over.
+        events: opened.
+        deployment: whose it is.
+        total_s: how long it may take from here, seconds. A reader that went away without closing holds a place in
+            the deployment's concurrency no longer than that.
+        done: called once with (outcome, refusal) when the stream is over.
     """
 
     def __init__(
-        self,
-        chunks: Chunks,
-        ahead: list[bytes],
-        events: AsyncIterator[tuple[bytes, bool]],
-        done: Callable[[str, Refusal | None], None],
+        self, events: Events, deployment: Deployment, total_s: float, done: Callable[[str, Refusal | None], None]
     ) -> None:
-        self._chunks = chunks
-        self._ahead = ahead
         self._events = events
+        self._deployment = deployment
         self._done: Callable[[str, Refusal | None], None] | None = done
+        self._ended = False
+        self._expired: Broken | None = None
+        self._watch = asyncio.get_running_loop().call_later(total_s, self._expire)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for event in self._ahead:
-            yield event
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._ended:
+            raise StopAsyncIteration
         try:
-            async for event, _ in self._events:
-                yield event
+            event = await self._events.next()
+            if self._expired is not None:
+                raise self._expired
         except Broken as broken:
-            self._finish("failed", broken.refusal)
-            raise httpx2.RemoteProtocolError(str(broken)) from None
-        if self._chunks.error is not None:
-            self._finish("failed", Refusal("unavailable", f"error inside the stream: {self._chunks.error}"))
-        else:
+            self._ended = True
+            message = self._deployment.key.hide(broken.refusal.message)
+            refusal = msgspec.structs.replace(broken.refusal, message=message)
+            self._finish(refusal.kind, refusal)
+            return error_event(f"{self._deployment.name}: {message}")
+        if event is None:
+            self._ended = True
             self._finish("ok", None)
+            raise StopAsyncIteration
+        return event
 
     async def aclose(self) -> None:
         """Close the stream, read to its end or not."""
-        self._finish("ok" if self._chunks.finished else "closed", None)
-        with anyio.CancelScope(shield=True):
-            await self._chunks.aclose()
+        self._finish("ok" if self._events.finished else "closed", None)
+        await self._events.aclose()
 
-    def _finish(self, status: str, refusal: Refusal | None) -> None:
+    def _expire(self) -> None:
+        self._expired = Broken.unavailable("a stream took longer than its total timeout")
+        self._finish(self._expired.refusal.kind, self._expired.refusal)
+
+    def _finish(self, outcome: str, refusal: Refusal | None) -> None:
+        self._watch.cancel()
         done, self._done = self._done, None
         if done is not None:
-            done(status, refusal)
+            done(outcome, refusal)
 
 
-async def open_stream(
-    response: httpx2.Response, *, show_usage: bool, first_s: float, between_s: float
-) -> tuple[Chunks, list[bytes], AsyncIterator[tuple[bytes, bool]]]:
-    """Read a stream up to its first token.
-
-    Raises:
-        Broken: it failed before showing anything.
-    """
-    chunks = Chunks(response, show_usage=show_usage, between_s=between_s)
-    events = chunks.events()
-    ahead: list[bytes] = []
-    try:
-        with anyio.fail_after(first_s):
-            async for event, shows in events:
-                if chunks.error is not None:
-                    raise Broken(Refusal("unavailable", f"error inside the stream: {chunks.error}"))
-                ahead.append(event)
-                if shows:
-                    break
-    except TimeoutError:
-        raise Broken(Refusal("unavailable", f"no first token within {first_s:g} s")) from None
-    return chunks, ahead, events
+def error_event(message: str) -> bytes:
+    """Write an error as an event of a stream."""
+    error = {"message": message, "type": "router_error", "param": None, "code": "stream_broken"}
+    return b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"

@@ -1,23 +1,23 @@
 """The SDK's face of the router: an HTTP transport under a real `openai.AsyncOpenAI`.
 
-So every feature of the SDK, and every library that accepts an OpenAI client, works unchanged.
+So every feature of the SDK, and every library that accepts an OpenAI client, works unchanged. `with_options(timeout=5)`
+counts as for any server: it bounds the wait for an answer, or for a stream's beginning, and raises `APITimeoutError`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import httpx2
 import msgspec
 
+from . import answer
 from .errors import NoRouter
-from .router import Router, current_router, refuse
+from .router import Router, current_router
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-TOLD = ("retry-after", "x-ratelimit-", "x-request-id", "x-greenroom-")
-"""Headers of a provider that the caller gets to see."""
 
 BASE = "http://greenroom.invalid"
 
@@ -36,21 +36,22 @@ class RouterTransport(httpx2.AsyncBaseTransport):
         """Answer one request of the SDK."""
         router = self._router or current_router.get()
         if router is None:
-            return refuse(400, "no_router", str(NoRouter()))
+            return answer.refuse(400, "no_router", str(NoRouter()))
+        path = request.url.path
+        if request.method == "GET" and path == "/models":
+            found = [{"id": name, "object": "model", "created": 0, "owned_by": "greenroom"} for name in router.models]
+            return answer.json({"object": "list", "data": found})
         try:
             body = msgspec.json.decode(await request.aread() or b"{}")
         except msgspec.DecodeError:
             body = None
         if request.method != "POST" or not isinstance(body, dict):
-            return refuse(
-                400, "not_routed", f"{request.method} {request.url.path} is not routed: send JSON with a model by POST"
-            )
-        response = await router.request(request.url.path, body)
-        if response.is_stream_consumed or response.is_closed:
-            kind = {"content-type": response.headers.get("content-type", "application/json")}
-            told = {name: value for name, value in response.headers.items() if name.startswith(TOLD)}
-            return httpx2.Response(response.status_code, headers=kind | told, content=response.content)
-        return response
+            message = f"{request.method} {path} is not routed: send JSON with a model by POST"
+            return answer.refuse(400, "not_routed", message)
+        patience = request.extensions.get("timeout", {}).get("read")
+        with anyio.move_on_after(patience):
+            return await router.request(path, body)
+        raise httpx2.ReadTimeout(f"no answer within {patience:g} s", request=request)
 
 
 def client(router: Router | None = None) -> AsyncOpenAI:

@@ -1,16 +1,20 @@
 """The provider simulator: a real HTTP server that stands in for OpenAI and Gemini where no key is set.
 
-Files: `plan` (frozen configuration), `core` (who is admitted, which fault strikes: pure), `text` (generated answers),
-`wire` (the providers' JSON), `server` (sockets).
+Files: `plan` (frozen configuration), `core` (who is admitted, which fault strikes: pure), `text` and `reply` (what a
+model says), `wire` (the providers' JSON), `desk` (a request in, an answer out), `server` (on a socket), `inprocess`
+(without one).
 """
 
 from __future__ import annotations
 
 from .core import Seen, Simulator
+from .desk import NOTICE
+from .inprocess import IN_PROCESS, SimulatorTransport
 from .plan import Fault, FaultKind, Latency, Limits, PlanInvalid, ProviderPlan, default_plans
-from .server import NOTICE, SimulatorAddress, serve_simulator, simulator_app
+from .server import SimulatorAddress, serve_simulator, simulator_app
 
 __all__ = [
+    "IN_PROCESS",
     "NOTICE",
     "Fault",
     "FaultKind",
@@ -21,6 +25,7 @@ __all__ = [
     "Seen",
     "Simulator",
     "SimulatorAddress",
+    "SimulatorTransport",
     "default_plans",
     "serve_simulator",
     "simulator_app",

@@ -5,6 +5,7 @@ The clock and the seed are arguments, so that a test decides both.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import deque
@@ -50,17 +51,18 @@ class Meter:
         missing = min(amount, self.capacity) - self.look(now)
         return 0.0 if self.limit is None or missing <= 1e-9 else missing / self.rate
 
-    def take(self, amount: float) -> None:
-        """Take it out."""
+    def take(self, amount: float, now: float) -> None:
+        """Take it out; a negative amount goes back in."""
         if self.limit is not None:
-            self.level -= amount
+            self.level = min(self.capacity, self.look(now) - amount)
 
 
 class Provider:
     """A provider at work."""
 
-    def __init__(self, plan: ProviderPlan) -> None:
+    def __init__(self, plan: ProviderPlan, clock: Callable[[], float]) -> None:
         self.plan = plan
+        self.clock = clock
         self.in_flight = 0
         self.counts: dict[str, int] = {}
         self._meters: dict[str, tuple[Meter, Meter]] = {}
@@ -75,17 +77,40 @@ class Provider:
             )
         return self._meters[model]
 
-    def admit(self, model: str, tokens: float, now: float) -> float:
-        """Take the room for a call; return the seconds to wait if there is none."""
+    def admit(self, model: str, tokens: float, now: float) -> Admission:
+        """Take the room for a call, or tell how long to wait for it."""
         by_request, by_token = self.meters(model)
         wait = max(by_request.wait(1, now), by_token.wait(tokens, now))
         places = self.plan.limits.concurrency
         if wait == 0.0 and places is not None and self.in_flight >= places:
             wait = 0.5
         if wait == 0.0:
-            by_request.take(1)
-            by_token.take(tokens)
-        return wait
+            by_request.take(1, now)
+            by_token.take(tokens, now)
+        return Admission(self, by_token, tokens, wait)
+
+
+class Admission:
+    """A call's room. As a context manager it holds a place while the call is under way.
+
+    Attributes:
+        wait_s: 0 if admitted, else the seconds after which to try again.
+        used: the tokens that the call took; what was set aside beyond them goes back when it is over.
+    """
+
+    def __init__(self, provider: Provider, meter: Meter, reserved: float, wait_s: float) -> None:
+        self.wait_s = wait_s
+        self.used = reserved
+        self._provider = provider
+        self._meter = meter
+        self._reserved = reserved
+
+    def __enter__(self) -> None:
+        self._provider.in_flight += 1
+
+    def __exit__(self, *failure: object) -> None:
+        self._provider.in_flight -= 1
+        self._meter.take(self.used - self._reserved, self._provider.clock())
 
 
 class Simulator:
@@ -95,7 +120,7 @@ class Simulator:
         plans: the providers.
         faults: rules; the first that strikes counts.
         seed: for jitter, shares and texts.
-        clock: seconds, monotonic.
+        clock: seconds, monotonic; by default the running event loop's.
     """
 
     def __init__(
@@ -104,27 +129,30 @@ class Simulator:
         *,
         faults: Iterable[Fault] = (),
         seed: int = 0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.plans = tuple(plans) or default_plans()
         if len({plan.name for plan in self.plans}) != len(self.plans):
             raise PlanInvalid("two plans have one name: give each provider its own")
         self.seed = seed
-        self._clock = clock
+        self._clock = clock or _loop_time
         self.faults: list[Fault] = list(faults)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen, and start the clock again."""
-        self._start = self._clock()
+        """Forget what was seen; the clock starts again when it is next looked at."""
+        self._start: float | None = None
         self._random = random.Random(self.seed)  # noqa: S311 - a simulation
         self._struck: dict[int, int] = {}
-        self.providers = {plan.name: Provider(plan) for plan in self.plans}
+        self.providers = {plan.name: Provider(plan, self.now) for plan in self.plans}
         self.seen: deque[Seen] = deque(maxlen=KEPT)
 
     def now(self) -> float:
         """Return the seconds since the start."""
-        return self._clock() - self._start
+        now = self._clock()
+        if self._start is None:
+            self._start = now
+        return now - self._start
 
     def fault_for(self, provider: str, model: str) -> Fault | None:
         """Return the fault that strikes a call made now."""
@@ -172,3 +200,10 @@ class Simulator:
                 for name, provider in self.providers.items()
             },
         }
+
+
+def _loop_time() -> float:
+    try:
+        return asyncio.get_running_loop().time()
+    except RuntimeError:
+        return time.monotonic()

@@ -35,7 +35,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class FaultKind(Enum):
-    """What can go wrong."""
+    """What can go wrong.
+
+    `stall`, `cut` (the connection breaks), `truncate` (a clean end, too early), `malformed` and `error_event` strike a
+    stream after some pieces; an answer that is not streamed is spoilt as a whole.
+    """
 
     RATE_LIMIT = "rate_limit"
     QUOTA = "quota"
@@ -45,6 +49,7 @@ class FaultKind(Enum):
     STALL = "stall"
     SLOW = "slow"
     CUT = "cut"
+    TRUNCATE = "truncate"
     MALFORMED = "malformed"
     ERROR_EVENT = "error_event"
     HTML = "html"
@@ -61,7 +66,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         share: the part of the calls that it hits, 0 to 1.
         from_s, until_s: when, in seconds since the start.
         times: how often at most.
-        after: for stall, cut, malformed, error_event: after how many pieces of a stream.
+        after: for stall, cut, truncate, malformed, error_event: after how many pieces of a stream; 0: before any.
     """
 
     provider: str = "*"
@@ -102,6 +107,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             except ValueError:
                 raise PlanInvalid(f"fault {text!r}: {name}={value!r}: give a {types[name].__name__}") from None
         return msgspec.convert(fields, Fault)
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense."""
+        for name, ok, fix in (
+            ("share", 0 <= self.share <= 1, "a part from 0 to 1"),
+            ("from", 0 <= self.from_s <= self.until_s, "seconds from 0 to until"),
+            ("times", self.times is None or self.times >= 1, "1 or more"),
+            ("after", self.after >= 0, "0 or more pieces"),
+            ("status", 400 <= self.status <= 599, "400 to 599"),
+        ):
+            if not ok:
+                raise PlanInvalid(f"fault of {self.provider!r}: {name} makes no sense: give {fix}")
 
 
 class ProviderPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

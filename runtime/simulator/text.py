@@ -75,8 +75,8 @@ def fill(schema: Any, dice: random.Random, words: list[str], defs: dict[str, Any
         count = min(max(least, 2 if depth <= 4 else 0), int(schema.get("maxItems", 100)))
         return [fill(schema.get("items", {}), dice, words, defs, depth + 1) for _ in range(count)]
     if kind in ("integer", "number"):
-        low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
-        high = schema.get("maximum", schema.get("exclusiveMaximum", low + 10))
+        low: Any = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+        high: Any = schema.get("maximum", schema.get("exclusiveMaximum", low + 10))
         if kind == "integer":
             return dice.randint(math.ceil(low), max(math.ceil(low), math.floor(high)))
         return round(low + (high - low) * (0.1 + 0.8 * dice.random()), 3)

@@ -7,16 +7,19 @@ Gemini: a list of errors with `RetryInfo`, no rate-limit headers, usage in every
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from .core import Provider
 
-MARK = {"server": "greenroom-simulator", "x-greenroom-simulator": "1"}
+NOTICE = "This is a simulator: answers are generated text, no provider is called."
+MARK = {"server": "greenroom-simulator", "x-greenroom-simulator": NOTICE}
+"""It says on every answer what it is."""
+
 STATUS = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
-TYPES = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error", 429: "requests"}
+TYPES = {**dict.fromkeys((400, 401, 403, 404, 413, 422), "invalid_request_error"), 429: "requests"}
 REFUSED_BY_GEMINI = ("logit_bias", "seed", "store", "service_tier")
 
 
@@ -45,29 +48,46 @@ def error(
         if wait_s is not None:
             retry = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{max(1, math.ceil(wait_s))}s"}
             inner["details"] = [retry]
+        if code == "insufficient_quota":
+            violations = [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]
+            inner["details"] = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations}]
         body = [{"error": inner}]
     else:
-        kind = TYPES.get(status, "server_error")
-        body = {"error": {"message": message, "type": code or kind, "param": None, "code": code}}
+        kind = code if code == "insufficient_quota" else TYPES.get(status, "server_error")
+        body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
         if wait_s is not None:
             extra = {"retry-after": f"{max(1, math.ceil(wait_s))}", "retry-after-ms": f"{math.ceil(wait_s * 1000)}"}
     return msgspec.json.encode(body), extra
 
 
-def completion(number: str, model: str, message: Mapping[str, Any], finish: str, usage: tuple[int, int]) -> bytes:
+def models(owner: str, names: Iterable[str]) -> dict[str, Any]:
+    """Return the list of models."""
+    return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": owner} for name in names]}
+
+
+def completion(
+    number: str, model: str, message: Mapping[str, Any], finish: str, usage: tuple[int, int]
+) -> dict[str, Any]:
     """Return a chat completion."""
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish, "logprobs": None}
-    return msgspec.json.encode(
-        {
-            "id": number,
-            "object": "chat.completion",
-            "created": 1_700_000_000,
-            "model": model,
-            "system_fingerprint": "greenroom-simulator",
-            "choices": [choice],
-            "usage": usage_of(usage),
-        }
-    )
+    return {
+        "id": number,
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": model,
+        "system_fingerprint": "greenroom-simulator",
+        "choices": [choice],
+        "usage": usage_of(usage),
+    }
+
+
+def pieces(message: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    """Cut a message into the deltas of a stream, text into pieces of `size` characters."""
+    content = message.get("content") or ""
+    cut: list[dict[str, Any]] = [{"content": content[at : at + size]} for at in range(0, len(content), size)]
+    if "tool_calls" in message:
+        cut.append({"tool_calls": [{"index": number, **call} for number, call in enumerate(message["tool_calls"])]})
+    return cut
 
 
 def chunk(

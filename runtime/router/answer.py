@@ -1,0 +1,53 @@
+"""What the caller gets: a provider's answer without what is not the caller's business, or one in a provider's stead.
+
+Law 10: a provider's response carries the request with its key, and its error may repeat the key; neither goes on.
+"""
+
+from __future__ import annotations
+
+import httpx2
+import msgspec
+
+from .config import Secret
+from .failures import error_of
+
+TOLD = ("retry-after", "x-ratelimit-", "x-request-id", "x-greenroom-")
+"""Headers of a provider that the caller gets to see."""
+
+
+def told(response: httpx2.Response, key: Secret) -> httpx2.Response:
+    """Pass on an answer that was read. An error comes in OpenAI's shape, whoever wrote it."""
+    headers = {name: value for name, value in response.headers.items() if name.startswith(TOLD)}
+    headers["content-type"] = response.headers.get("content-type", "application/json")
+    content = response.content
+    if response.status_code >= 400:
+        content = error_body(response.status_code, response.content, key)
+        headers["content-type"] = "application/json"
+    return httpx2.Response(response.status_code, headers=headers, content=content)
+
+
+def error_body(status: int, body: bytes, key: Secret) -> bytes:
+    """Write a provider's error as OpenAI would."""
+    error = error_of(body)
+    shaped = {
+        "message": key.hide(str(error.get("message") or f"the provider answered {status} and said no more")),
+        "type": error.get("type") or error.get("status"),
+        "param": error.get("param"),
+        "code": error.get("code"),
+    }
+    return msgspec.json.encode({"error": shaped})
+
+
+def refuse(status: int, code: str, message: str, retry_after_s: float | None = None) -> httpx2.Response:
+    """Answer in a provider's stead."""
+    headers = {"content-type": "application/json", "x-greenroom-router": code}
+    if retry_after_s is not None:
+        headers["retry-after"] = f"{max(1.0, retry_after_s):.0f}"
+    error = {"message": message, "type": "router_error", "param": None, "code": code}
+    return httpx2.Response(status, headers=headers, content=msgspec.json.encode({"error": error}))
+
+
+def json(found: object) -> httpx2.Response:
+    """Answer with JSON."""
+    headers = {"content-type": "application/json"}
+    return httpx2.Response(200, headers=headers, content=msgspec.json.encode(found))

@@ -1,0 +1,122 @@
+"""Limits, breaker and failures as pure values: the clock is an argument."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.runtime.router import BreakerPolicy
+from greenroom.runtime.router.breaker import REFUSED_PAUSE_S, Breaker
+from greenroom.runtime.router.bucket import RequestLimit, TokenLimit
+from greenroom.runtime.router.failures import Refusal, classify
+from greenroom.runtime.router.lane import Lane
+
+from .conftest import busiest, deployment
+
+GAPS = st.lists(st.sampled_from([0.0, 0.01, 0.5, 7.0, 30.0]), min_size=1, max_size=120)
+
+
+@given(limit=st.integers(1, 50), burst_s=st.floats(0.1, 60), gaps=GAPS)
+def test_no_window_holds_more_requests_than_the_limit(limit: int, burst_s: float, gaps: list[float]) -> None:
+    bucket, now, sent = RequestLimit(limit, burst_s), 0.0, []
+    for gap in gaps:
+        now += gap
+        now += bucket.wait(now)
+        assert bucket.wait(now) == 0
+        bucket.take(now)
+        sent.append((now, 1.0))
+    assert busiest(sent) <= limit
+
+
+USES = st.lists(
+    st.tuples(st.sampled_from([0.0, 1.0, 30.0, 59.0, 61.0]), st.integers(1, 100), st.integers(0, 100)), max_size=40
+)
+
+
+@given(uses=USES)
+def test_no_window_holds_more_tokens_than_the_limit(uses: list[tuple[float, int, int]]) -> None:
+    window, now = TokenLimit(100), 0.0
+    sent: list[tuple[float, float]] = []
+    for gap, reserved, used in uses:
+        now += gap
+        while wait := window.wait(reserved, now):
+            now += wait
+        window.settle(window.reserve(reserved, now), min(reserved, used))
+        sent.append((now, min(reserved, used)))
+    assert busiest(sent) <= 100
+
+
+def test_a_refusal_empties_the_bucket_so_that_the_pause_ends_without_a_herd() -> None:
+    bucket = RequestLimit(60, 10)
+    bucket.drained(5.0)
+    assert bucket.wait(5.0) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "after_s"),
+    [
+        (429, {"error": {"message": "slow", "code": "rate_limit_exceeded"}}, "limited", 2.5),
+        (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, "quota", None),
+        (429, {"error": {"message": "Request too large for gpt-5.2"}}, "unfit", None),
+        (429, [{"error": {"details": [{"retryDelay": "34s"}]}}], "limited", 2.5),
+        (429, [{"error": {"details": [{"violations": [{"quotaId": "RequestsPerDay"}]}]}}], "quota", None),
+        (400, {"error": {"code": "context_length_exceeded"}}, "unfit", None),
+        (400, {"error": {"message": "bad"}}, "caller", None),
+        (401, {}, "refused", None),
+        (404, b"<html>", "refused", None),
+        (409, {}, "unavailable", 2.5),
+        (503, [{"error": {"status": "UNAVAILABLE"}}], "unavailable", 2.5),
+        (529, {"error": "overloaded"}, "unavailable", 2.5),
+    ],
+)
+def test_failures_are_classified(status: int, body: object, kind: str, after_s: float | None) -> None:
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    found = classify(status, {"retry-after": "3", "retry-after-ms": "2500"}, raw)
+    assert (found.kind, found.retry_after_s, found.status) == (kind, after_s, status)
+
+
+@pytest.mark.parametrize("told", ["soon", "-1", "nan", "", "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_a_retry_after_that_is_no_number_is_none(told: str) -> None:
+    assert classify(429, {"retry-after": told}, b"").retry_after_s is None
+
+
+def test_geminis_wish_to_wait_is_read() -> None:
+    body = b'[{"error": {"details": [{"@type": "x"}, {"retryDelay": "34s"}]}}]'
+    assert classify(429, {}, body).retry_after_s == 34
+
+
+def test_the_breaker_opens_probes_and_closes() -> None:
+    down, breaker = Refusal("unavailable", "503"), Breaker(BreakerPolicy(failures=2, pause_s=2, longest_pause_s=5))
+    breaker.fail(0, down, probe=False)
+    assert breaker.state(0) == "closed"
+    breaker.fail(0, down, probe=False)
+    assert (breaker.state(0), breaker.wait(0)) == ("open", 2)
+    for opened, pause in ((2.0, 4.0), (6.0, 5.0), (11.0, 5.0)):
+        assert (breaker.state(opened), breaker.wait(opened)) == ("half_open", 0)
+        assert breaker.pass_through()
+        assert breaker.wait(opened) is None
+        breaker.fail(opened, down, probe=True)
+        assert breaker.wait(opened) == pause
+    assert breaker.pass_through()
+    breaker.succeed(probe=True)
+    assert (breaker.state(16), breaker.failures) == ("closed", 0)
+
+
+def test_a_refused_key_opens_the_breaker_at_once_and_for_long() -> None:
+    breaker = Breaker(BreakerPolicy())
+    breaker.fail(0, Refusal("refused", "401"), probe=False)
+    assert breaker.wait(0) == REFUSED_PAUSE_S
+
+
+def test_refusals_that_do_not_say_how_long_pause_for_longer_and_longer() -> None:
+    lane, now, pauses = Lane(deployment("openai")), 0.0, []
+    for _ in range(5):
+        lane.conclude(Refusal("limited", "429", 429), now, probe=False)
+        pauses.append(lane.paused_until - now)
+        now = lane.paused_until
+    assert pauses == [0.5, 1, 2, 4, 8]
+    lane.conclude(None, now, probe=False)
+    lane.conclude(Refusal("limited", "429", 429), now, probe=False)
+    assert lane.paused_until - now == 0.5
