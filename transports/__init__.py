@@ -7,43 +7,40 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from .contract import (
-    READY,
+from .contract import READY, Transport, Watch, control_topic, digest, log_topic
+from .errors import (
     BlobNotFound,
-    Claim,
     ControlPending,
-    Entry,
     Fenced,
-    Finish,
-    HandOver,
     InvalidCursor,
     KeyConflict,
+    RunEnded,
+    RunNotFound,
+    RunPruned,
+    StoreUnavailable,
+    TransportError,
+    UnknownTransport,
+)
+from .memory import MemoryTransport, open_memory
+from .values import (
+    Claim,
+    Entry,
+    Finish,
+    HandOver,
     Lane,
     LaneCount,
     Lease,
     NewRun,
     Park,
     Run,
-    RunEnded,
     RunFilter,
-    RunNotFound,
     RunPage,
-    RunPruned,
     RunState,
     Stored,
-    StoreUnavailable,
     Terms,
     Transition,
-    Transport,
-    TransportError,
-    UnknownTransport,
-    Watch,
     WorkerInfo,
-    control_topic,
-    digest,
-    log_topic,
 )
-from .memory import MemoryTransport, open_memory
 
 __all__ = [
     "READY",

@@ -15,37 +15,27 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
-from .contract import (
-    READY,
-    BlobNotFound,
+from .contract import READY, Watch, control_topic, log_topic
+from .errors import BlobNotFound, ControlPending, Fenced, InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunPruned
+from .hints import Board
+from .transitions import appended, claimed, posted, queued
+from .turns import Bucket, Gate, Turns, full_bucket, gate_of
+from .values import (
     Claim,
-    ControlPending,
     Entry,
-    Fenced,
-    InvalidCursor,
-    KeyConflict,
     Lane,
     LaneCount,
     Lease,
     NewRun,
     Run,
-    RunEnded,
     RunFilter,
-    RunNotFound,
     RunPage,
-    RunPruned,
     RunState,
     Stored,
     Terms,
     Transition,
-    Watch,
     WorkerInfo,
-    control_topic,
-    log_topic,
 )
-from .hints import Board
-from .transitions import appended, claimed, posted, queued
-from .turns import Bucket, Gate, Turns, full_bucket, gate_of
 
 
 class MemoryTransport:

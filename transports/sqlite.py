@@ -19,32 +19,16 @@ from typing import Any
 
 import msgspec
 
-from .contract import (
-    READY,
+from .contract import READY, Watch, control_topic, log_topic
+from .errors import (
     BlobNotFound,
-    Claim,
     ControlPending,
-    Entry,
     Fenced,
     InvalidCursor,
     KeyConflict,
-    LaneCount,
-    Lease,
-    NewRun,
-    Run,
     RunEnded,
-    RunFilter,
-    RunPage,
     RunPruned,
-    RunState,
-    Stored,
     StoreUnavailable,
-    Terms,
-    Transition,
-    Watch,
-    WorkerInfo,
-    control_topic,
-    log_topic,
 )
 from .hints import Board
 from .sqlite_engine import Engine, Statistics
@@ -66,6 +50,21 @@ from .sqlite_rows import (
     values_of,
 )
 from .transitions import appended, claimed, posted, queued
+from .values import (
+    Claim,
+    Entry,
+    LaneCount,
+    Lease,
+    NewRun,
+    Run,
+    RunFilter,
+    RunPage,
+    RunState,
+    Stored,
+    Terms,
+    Transition,
+    WorkerInfo,
+)
 
 
 class SqliteTransport:

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import anyio
 import msgspec
 
-from .contract import READY, StoreUnavailable, TransportError, control_topic, log_topic
+from .contract import READY, control_topic, log_topic
+from .errors import StoreUnavailable, TransportError
 from .hints import Board
 from .sqlite_schema import WAL_RESET_BUG, connect, prepare, unavailable
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from .contract import Entry, Lane, Run, RunNotFound, RunPruned, RunState, Terms
+from .errors import RunNotFound, RunPruned
 from .turns import Bucket, Turns, full_bucket, gate_of
+from .values import Entry, Lane, Run, RunState, Terms
 
 RUN = (
     "run_id, lane, workflow, tenant, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key,"

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from .contract import StoreUnavailable
+from .errors import StoreUnavailable
 
 APPLICATION_ID = 0x67726E72
 """Marks the file as greenroom's ("grnr")."""

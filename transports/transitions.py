@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from .contract import Finish, HandOver, NewRun, Park, Run, RunState, Transition
+from .values import Finish, HandOver, NewRun, Park, Run, RunState, Transition
 
 
 def queued(new: NewRun, now: float) -> Run:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .contract import Lane, Run, RunState, Terms
+from .values import Lane, Run, RunState, Terms
 
 Gate = tuple[str, str]
 """A workflow and what its limits are counted by."""

@@ -25,7 +25,7 @@ from .output import give
 from .store import sqlite_file
 from .target import load_runtime, settle
 
-PACKAGES = ("aiolimiter", "anyio", "httpx2", "msgspec", "openai", "redis", "rich", "starlette", "structlog", "uvicorn")
+PACKAGES = ("aiolimiter", "anyio", "httpx2", "msgspec", "openai", "rich", "starlette", "structlog", "uvicorn")
 OTHER_VARIABLES = {
     "GREENROOM_TOKEN",
     "GREENROOM_SHARE",
