@@ -109,6 +109,7 @@ class Execution:
             transport=transport,
             rng=rng,
             waits=self.waits,
+            lane=claim.run.lane,
         )
         self._workflow = workflows[claim.run.workflow]
         self._transport = transport
@@ -132,7 +133,10 @@ class Execution:
         ending: Ending | None = None
         with self._scope:
             root = await self._open()
-            with anyio.move_on_after(await self._time_left(queued.timeout_s)) as timer:
+            left = await self._time_left(queued.timeout_s)
+            if left is not None:
+                root.deadline = asyncio.get_running_loop().time() + left
+            with anyio.move_on_after(left) as timer:
                 ending = await self._live(root, queued.input)
             if timer.cancelled_caught:
                 self._stop = self._stop or Stop.DEADLINE

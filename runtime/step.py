@@ -14,6 +14,7 @@ replay alike. Crashes belong to the supervisors, lost workers to the lease.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import time
@@ -24,7 +25,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..transports import Transport, digest
+from ..transports import Lane, Transport, digest
 from .components import Components
 from .definitions import MISSING, Component, Definition
 from .errors import PayloadInvalid, StepFailed, StepTimedOut, WaitTimedOut
@@ -49,12 +50,34 @@ from .writer import LogWriter
 
 _DEFAULTS = Policies()
 
+RESTART = "stream_reset"
+"""The code of an error after which a step starts again, without counting it as failed: a stream that broke."""
+
+MOST_RESTARTS = 5
+
 
 class Attempt:
-    """One try of a step, or of the workflow's body: the scope that code inside it sees."""
+    """One try of a step, or of the workflow's body: the scope that code inside it sees.
 
-    def __init__(self, steps: Steps, step: str, attempt: int, parent: Attempt | None, name: str) -> None:
+    Attributes:
+        deadline: when its step or run is over at the latest, by the event loop's clock.
+        timeout_s: how long the attempt may take once it is performed; None: no bound.
+    """
+
+    def __init__(
+        self,
+        steps: Steps,
+        step: str,
+        attempt: int,
+        parent: Attempt | None,
+        name: str,
+        deadline: float = math.inf,
+        timeout_s: float | None = None,
+    ) -> None:
         self.run_id = steps.run_id
+        self.lane = steps.lane
+        self.deadline: float = deadline if parent is None else min(deadline, parent.deadline)
+        self.timeout_s = timeout_s
         self.step = step
         self.attempt = attempt
         self.parent = parent
@@ -92,6 +115,20 @@ class Attempt:
     def observe(self, call: LLMCall) -> None:
         """Record an LLM call that was made in this attempt."""
         self._steps.writer.note(msgspec.structs.replace(call, step=self.step, attempt=self.attempt))
+
+    def note(self, message: str, data: dict[str, Any]) -> None:
+        """Tell readers what this attempt waits for."""
+        self._steps.writer.note(Status(step=self.step, message=message, data=msgspec.Raw(to_json(data, "a status"))))
+
+    async def patience(self, why: str, seconds: float) -> None:
+        """Wait for what no code here can hurry, such as providers that are all down.
+
+        If the run has nothing else to do it is parked meanwhile. It then goes on with a new attempt of this step,
+        which does not count as failed; a short wait goes on in place.
+        """
+        waits = self._steps.waits
+        with waits.noted(why, await waits.transport.now(), seconds), self.waiting():
+            await anyio.sleep(seconds)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -136,8 +173,10 @@ class Steps:
         transport: Transport,
         rng: random.Random,
         waits: Waits,
+        lane: Lane,
     ) -> None:
         self.run_id = run_id
+        self.lane = lane
         self.journal = journal
         self.writer = writer
         self.waits = waits
@@ -256,13 +295,15 @@ class Steps:
 
     async def _try(self, call: _Call, deadline: float) -> Any:
         failed = self.journal.failed_attempts.get(call.step, 0)
+        restarts = 0
         while True:
             if (due := self.journal.due.pop(call.step, None)) is not None:
                 await self.waits.until(f"{call.target.name} to try again", due, lambda: None, deadline=deadline)
             if self.draining:
                 with self.waits.resting():
                     await anyio.sleep_forever()
-            attempt = await self._open(call)
+            left = deadline - await self._transport.now() if deadline < math.inf else math.inf
+            attempt = await self._open(call, asyncio.get_running_loop().time() + left)
             began = time.perf_counter()
             try:
                 value = await self._components.perform(call.target, call.arguments, attempt)
@@ -272,6 +313,9 @@ class Steps:
             else:
                 await self._remember(call, raw)
                 return await self._complete(call, attempt, raw, time.perf_counter() - began, "component")
+            if getattr(error, "code", None) == RESTART and restarts < MOST_RESTARTS:
+                restarts += 1
+                continue
             failed += 1
             delay = call.policies.retry.delay(failed, error, self._rng)
             if delay is None:
@@ -287,7 +331,7 @@ class Steps:
         else:
             await anyio.sleep(delay)
 
-    async def _open(self, call: _Call) -> Attempt:
+    async def _open(self, call: _Call, deadline: float = math.inf) -> Attempt:
         """Begin the next attempt: take back what the last one had shown, and say so in the log before it runs."""
         number = self.journal.attempts.get(call.step, 0) + 1
         records: list[Record] = self._take_back(call.step)
@@ -303,7 +347,8 @@ class Steps:
         )
         self.journal.begin(call.step, call.parent.step, number)
         await self.writer.write(*records)
-        return Attempt(self, call.step, number, call.parent, call.target.name)
+        timeout_s = call.policies.timeout.attempt_s
+        return Attempt(self, call.step, number, call.parent, call.target.name, deadline, timeout_s)
 
     def _take_back(self, step: str) -> list[Record]:
         shown = self.journal.shown.pop(step, None)

@@ -324,11 +324,16 @@ class Waits:
 
     @contextmanager
     def _noted(self, what: str, now: float, left: float) -> Iterator[None]:
+        with self.noted(what, now, left), self.resting():
+            yield
+
+    @contextmanager
+    def noted(self, what: str, now: float, left: float) -> Iterator[None]:
+        """Count the block among what the run waits for: until `left` seconds after `now`, by the store's clock."""
         pending = Pending(what, now + left, asyncio.get_running_loop().time() + left)
         self.pending.add(pending)
         try:
-            with self.resting():
-                yield
+            yield
         finally:
             self.pending.discard(pending)
 

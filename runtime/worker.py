@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import structlog
 
 from ..actors import (
@@ -51,7 +52,7 @@ from .definitions import Workflow
 from .errors import ConfigInvalid
 from .execution import Execution
 from .records import LLMAttempt, LLMCall
-from .router import CallRecord, Router, RouterConfig, current_router, observer
+from .router import CallRecord, Position, Router, RouterConfig, Standing, current_router, observer, standing
 from .step import Attempt
 
 log = structlog.get_logger("greenroom.worker")
@@ -315,12 +316,25 @@ class Worker:
 
     @contextmanager
     def _surround(self, attempt: Attempt) -> Iterator[None]:
-        """Set what LLM calls in an attempt find: the router, and who records them."""
+        """Set what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
+        deadline = attempt.deadline
+        if attempt.timeout_s is not None:
+            deadline = min(deadline, anyio.current_time() + attempt.timeout_s)
         router = current_router.set(self._router)
         watcher = observer.set(lambda call: attempt.observe(llm_record(call)))
+        found = standing.set(
+            Standing(
+                tenant=attempt.lane.tenant,
+                priority=attempt.lane.priority,
+                deadline=deadline,
+                patience=attempt.patience,
+                tell=lambda position: attempt.note(waiting(position), msgspec.structs.asdict(position)),
+            )
+        )
         try:
             yield
         finally:
+            standing.reset(found)
             observer.reset(watcher)
             current_router.reset(router)
 
@@ -349,6 +363,11 @@ async def open_worker(
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER_S):
                 await worker.leave()
+
+
+def waiting(position: Position) -> str:
+    """Say in one line where a call stands that waits for room."""
+    return f"waiting for {position.model}: {position.ahead} ahead, about {position.expected_s:.0f} s"
 
 
 def llm_record(call: CallRecord) -> LLMCall:

@@ -1,33 +1,50 @@
 """The router: spreads LLM calls over deployments, within their limits.
 
-Files, from the bottom: `config` (what may be called), `failures`, `bucket`, `breaker`, `providers` (pure), `lane` (a
-deployment at work), `scheduler` (who goes where, when), `call` (its account), `stream` and `answer` (what the caller
-gets), `router` (one call's way), `transport` and `llm` (the SDK's face).
+Files, from the bottom: `deployment` and `config` (what may be called), `failures`, `bucket`, `pace`, `breaker`,
+`retries`, `hedging`, `providers` (pure), `lane` (a deployment at work), `scheduler` (who goes where, when), `budget`,
+`cache` and `standing` (on whose behalf), `call` (its account), `watch` (what may happen in line), `stream` and `answer`
+(what the caller gets), `sender` and `race` (attempts), `router` (one call's way), `transport` and `llm` (the SDK's
+face).
 """
 
 from __future__ import annotations
 
+from .budget import Budget, Purse, Tenant, budget
+from .cache import CachePolicy
 from .call import AttemptRecord, CallRecord, observer
-from .config import BreakerPolicy, Deployment, Limits, Prices, RouterConfig, Secret, Timeouts
+from .config import RouterConfig
+from .deployment import BreakerPolicy, Deployment, Limits, Prices, Secret, Timeouts
 from .errors import MissingKey, NoRouter, RouterConfigInvalid, RouterError
-from .router import LaneSnapshot, Router, current_router
+from .hedging import HedgePolicy
+from .router import LaneSnapshot, LineSnapshot, Router, current_router
+from .standing import Position, Standing, standing
 
 __all__ = [
     "AttemptRecord",
     "BreakerPolicy",
+    "Budget",
+    "CachePolicy",
     "CallRecord",
     "Deployment",
+    "HedgePolicy",
     "LaneSnapshot",
     "Limits",
+    "LineSnapshot",
     "MissingKey",
     "NoRouter",
+    "Position",
     "Prices",
+    "Purse",
     "Router",
     "RouterConfig",
     "RouterConfigInvalid",
     "RouterError",
     "Secret",
+    "Standing",
+    "Tenant",
     "Timeouts",
+    "budget",
     "current_router",
     "observer",
+    "standing",
 ]

@@ -8,20 +8,19 @@ from __future__ import annotations
 import httpx2
 import msgspec
 
-from .config import Secret
+from .deployment import Secret
 from .failures import error_of
 
 TOLD = ("retry-after", "x-ratelimit-", "x-request-id", "x-greenroom-")
 """Headers of a provider that the caller gets to see."""
 
 
-def told(response: httpx2.Response, key: Secret) -> httpx2.Response:
-    """Pass on an answer that was read. An error comes in OpenAI's shape, whoever wrote it."""
+def told(response: httpx2.Response, content: bytes, key: Secret) -> httpx2.Response:
+    """Pass on an answer whose content was read. An error comes in OpenAI's shape, whoever wrote it."""
     headers = {name: value for name, value in response.headers.items() if name.startswith(TOLD)}
     headers["content-type"] = response.headers.get("content-type", "application/json")
-    content = response.content
     if response.status_code >= 400:
-        content = error_body(response.status_code, response.content, key)
+        content = error_body(response.status_code, content, key)
         headers["content-type"] = "application/json"
     return httpx2.Response(response.status_code, headers=headers, content=content)
 

@@ -2,27 +2,32 @@
 
 closed -> open after failures in a row (or at once, for a key that is refused) -> half open when the pause is over: one
 probe -> closed if it succeeds, else open for twice as long. While it is not closed only the probe's end counts: calls
-sent before it opened say nothing new. Pure: the clock is an argument.
+sent before it opened say nothing new. A probe that takes long holds up the next one for `PROBE_S` only. Pure: the
+clock is an argument.
 """
 
 from __future__ import annotations
 
-from .config import BreakerPolicy
+from .deployment import BreakerPolicy
 from .failures import Refusal
 
 REFUSED_PAUSE_S = 60.0
 """How long a deployment whose key or quota is refused is left alone."""
 
+PROBE_S = 5.0
+"""How long a probe may be out before another one goes, seconds."""
+
 
 class Breaker:
-    """The state of one deployment. `refusal` is the last failure, None when all is well."""
+    """The state of one deployment. `refusal` is the last failure, None when all is well; `since`: down from then."""
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
         self.failures = 0
         self.is_open = False
         self.until = 0.0
-        self.probing = False
+        self.since = 0.0
+        self.probing = 0
         self.refusal: Refusal | None = None
         self._pause = policy.pause_s
 
@@ -30,42 +35,43 @@ class Breaker:
         """Return closed, open or half_open."""
         if not self.is_open:
             return "closed"
-        return "open" if now < self.until else "half_open"
+        return "open" if now < self.until and not self.probing else "half_open"
 
-    def wait(self, now: float) -> float | None:
-        """Return the seconds until a call may pass; 0: now; None: when the probe under way is back."""
-        if not self.is_open:
-            return 0.0
-        if now < self.until:
-            return self.until - now
-        return None if self.probing else 0.0
+    def wait(self, now: float) -> float:
+        """Return the seconds until a call may pass; 0: now."""
+        return max(0.0, self.until - now) if self.is_open else 0.0
 
-    def pass_through(self) -> bool:
-        """A call passes; return whether it is the probe."""
-        self.probing = self.is_open
-        return self.probing
+    def pass_through(self, now: float) -> bool:
+        """A call passes; return whether it is a probe."""
+        if self.is_open:
+            self.probing += 1
+            self.until = now + PROBE_S
+        return self.is_open
 
     def succeed(self, *, probe: bool) -> None:
         """The deployment answered."""
+        self.probing -= probe
         if self.is_open and not probe:
             return
-        self.failures, self.is_open, self.probing, self.refusal = 0, False, False, None
+        self.failures, self.is_open, self.refusal = 0, False, None
         self._pause = self.policy.pause_s
 
     def fail(self, now: float, refusal: Refusal, *, probe: bool) -> None:
         """The deployment failed."""
-        self.release(probe=probe)
+        self.probing -= probe
         refused = refusal.kind in ("quota", "refused")
         if self.is_open and not probe and not refused:
             return
         self.failures += 1
         self.refusal = refusal
         if refused or probe or self.failures >= self.policy.failures:
+            self.since = self.since if self.is_open else now
             self.is_open = True
             self.until = now + (REFUSED_PAUSE_S if refused else self._pause)
             self._pause = min(self._pause * 2, self.policy.longest_pause_s)
 
-    def release(self, *, probe: bool) -> None:
-        """The call was given up and says nothing about the deployment."""
-        if probe:
-            self.probing = False
+    def release(self, now: float, *, probe: bool) -> None:
+        """The call was given up and says nothing about the deployment: another probe may go."""
+        self.probing -= probe
+        if probe and self.is_open and not self.probing:
+            self.until = min(self.until, now)

@@ -40,7 +40,6 @@ class RequestLimit:
 
     def __init__(self, limit: float, burst_s: float, *, level: float = math.inf, now: float = -math.inf) -> None:
         self._burst_s = burst_s
-        self._configured = limit
         self._at = now
         self._sent = 0
         self._window: deque[list[float]] = deque()
@@ -66,9 +65,9 @@ class RequestLimit:
             self._window.append([now, 1, now])
 
     def told(self, limit: float | None, remaining: float | None, age_s: float) -> None:
-        """Learn from the provider: its limit, where that is less, and what was left `age_s` seconds ago."""
-        if limit:
-            self._set(min(limit, self._configured))
+        """Learn from the provider: its limit, and what was left `age_s` seconds ago."""
+        if limit and limit != self.limit:
+            self._set(limit)
         if remaining is not None:
             self.level = min(self.level, remaining + 1.0 + age_s * self.rate, self.capacity)
 
@@ -107,7 +106,7 @@ class TokenLimit:
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit = self._configured = limit
+        self.limit = limit
         self.used = 0.0
         self._entries: deque[Reservation] = deque()
         self._foreign = 0.0
@@ -143,9 +142,9 @@ class TokenLimit:
             entry.amount = amount
 
     def told(self, limit: float | None, remaining: float | None, used: float, at: float) -> None:
-        """Learn from the provider: its limit, where that is less, and what was left at `at`, when we had `used`."""
+        """Learn from the provider: its limit, and what was left at `at`, when we had `used`."""
         if limit:
-            self.limit = min(limit, self._configured)
+            self.limit = limit
         if remaining is not None:
             self._foreign, self._foreign_at = max(0.0, self.limit - remaining - used), at
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import msgspec
 
-from .config import Deployment
+from .budget import Purse
+from .deployment import Deployment
 from .lane import Ticket
 from .providers import estimate
+from .scheduler import Order
 
 
 class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +36,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         latency_s: from the call to its end, seconds; `queued_s` of it in line.
         first_token_s: from the call to a stream's first token, seconds.
         reason: why this deployment: "room" (it had some at once), "waited" (it had some first), "failover" (another
-            one failed before).
+            one failed before), "hedge" (another one took too long), "cached" (none was asked).
     """
 
     status: str
@@ -63,7 +66,15 @@ class Call:
     """What is known of a call under way."""
 
     def __init__(
-        self, path: str, body: dict[str, Any], size: int, order: tuple[int, int], clock: Callable[[], float]
+        self,
+        path: str,
+        body: dict[str, Any],
+        size: int,
+        order: Order,
+        clock: Callable[[], float],
+        *,
+        deadline: float = math.inf,
+        spending: tuple[Purse, ...] = (),
     ) -> None:
         self.path = path
         self.body = body
@@ -72,9 +83,13 @@ class Call:
         self.tokens = estimate(path, body, size)
         self.order = order
         self.clock = clock
+        self.deadline = deadline
+        self.spending = spending
         self.started = clock()
         self.queued_s = 0.0
         self.first_token_s: float | None = None
+        self.hedge: Ticket | None = None
+        self._last: Ticket | None = None
         self.avoid: frozenset[str] = frozenset()
         self.attempts: list[AttemptRecord] = []
         self._deployment: Deployment | None = None
@@ -82,17 +97,20 @@ class Call:
 
     def attempted(self, ticket: Ticket, outcome: str, error: str | None = None) -> None:
         """Note an attempt that ended."""
-        self._deployment = ticket.lane.deployment
+        self._last, self._deployment = ticket, ticket.lane.deployment
         took = self.clock() - ticket.at
         self.attempts.append(AttemptRecord(deployment=ticket.lane.name, outcome=outcome, latency_s=took, error=error))
 
-    def over(self, status: str, usage: tuple[int, int] | None = None) -> None:
-        """Give the account of the call."""
-        if self._tell is None:
-            return
+    def over(self, status: str, usage: tuple[int, int] | None = None, *, reason: str = "") -> None:
+        """Charge the budgets, and give the account of the call."""
         given, made = usage or (0, 0)
         deployment = self._deployment
         prices = deployment.prices if deployment is not None else None
+        cost = (given * prices.input + made * prices.output) / 1e6 if prices else None
+        for purse in self.spending:
+            purse.charge(cost, given + made)
+        if self._tell is None:
+            return
         self._tell(
             CallRecord(
                 status=status,
@@ -102,12 +120,12 @@ class Call:
                 asked_model=self.asked,
                 input_tokens=given,
                 output_tokens=made,
-                cost_usd=(given * prices.input + made * prices.output) / 1e6 if prices else None,
+                cost_usd=cost,
                 latency_s=self.clock() - self.started,
                 first_token_s=self.first_token_s,
                 queued_s=self.queued_s,
                 stream=self.stream,
-                reason=self._reason(),
+                reason=reason or self._reason(),
                 attempts=tuple(self.attempts),
             )
         )
@@ -115,4 +133,6 @@ class Call:
     def _reason(self) -> str:
         if len(self.attempts) > 1:
             return "failover"
+        if self.hedge is not None and self._last is self.hedge:
+            return "hedge"
         return "waited" if self.queued_s > WAITED_S else "room"

@@ -1,17 +1,21 @@
 """Where calls may go: deployments, their limits and keys. Frozen values, validated once.
 
-Laws kept here: 9 (an error names the field and the fix), 10 (a key has no way into text: `Secret`).
+Law kept here: 9 (an error names the field and the fix).
 Prices and default limits are the user's to set: providers change them by account.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from .budget import Tenant
+from .cache import CachePolicy
+from .deployment import BreakerPolicy, Deployment, Limits, Prices, Secret, Timeouts
 from .errors import RouterConfigInvalid
+from .hedging import HedgePolicy
 
 BASE_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -25,160 +29,12 @@ ENV_MODELS = {
 """Logical models of `RouterConfig.from_env`. Embeddings of two models cannot be mixed: the first provider gets all."""
 
 
-class Secret:
-    """A string that is shown to nobody; `reveal()` gives it to the one place that sends it."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value.strip()
-        if not self._value or not self._value.isascii() or not self._value.isprintable() or " " in self._value:
-            raise RouterConfigInvalid("a key is empty or holds blanks or letters that no key has: copy it again")
-
-    def reveal(self) -> str:
-        """Return the string."""
-        return self._value
-
-    def hide(self, text: str) -> str:
-        """Return a text without it: providers have been seen to repeat a key in an error."""
-        return text.replace(self._value, "***")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a secret is not written anywhere")
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a provider allows; None: no limit known.
-
-    Attributes:
-        requests_per_min: requests in any 60 seconds.
-        tokens_per_min: input and output tokens in any 60 seconds.
-        concurrency: calls under way at once.
-        burst_s: requests that may leave at once, in seconds of the limit. Providers enforce a minute's limit over
-            shorter periods too: lower it where a burst brings 429s, up to 60 raise it where it does not.
-        share: the part of the above that this process may use, above 0, at most 1: with four workers, 0.25.
-    """
-
-    requests_per_min: float | None = None
-    tokens_per_min: float | None = None
-    concurrency: int | None = None
-    burst_s: float = 6.0
-    share: float = 1.0
-
-    def validated(self, where: str) -> None:
-        """Raise RouterConfigInvalid if a value makes no sense."""
-        for name in ("requests_per_min", "tokens_per_min", "concurrency"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise RouterConfigInvalid(f"{where}.{name} is {value}: give a number above 0, or leave it out")
-        if not 0 < self.burst_s <= 60:
-            raise RouterConfigInvalid(f"{where}.burst_s is {self.burst_s}: give seconds above 0 and up to 60")
-        if not 0 < self.share <= 1:
-            raise RouterConfigInvalid(f"{where}.share is {self.share}: give a part above 0 and up to 1")
-
-
-class Timeouts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a provider may take, seconds, for one attempt."""
-
-    connect: float = 5.0
-    first_token: float = 60.0
-    between_tokens: float = 30.0
-    total: float = 600.0
-
-    def validated(self, where: str) -> None:
-        """Raise RouterConfigInvalid if a value makes no sense."""
-        for name in self.__struct_fields__:
-            if not getattr(self, name) > 0:
-                raise RouterConfigInvalid(f"{where}.{name} is {getattr(self, name)}: give seconds above 0")
-
-
-class BreakerPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When a deployment is left alone.
-
-    Attributes:
-        failures: failures in a row that open the breaker.
-        pause_s: how long it stays open at first; doubles with every failed probe.
-        longest_pause_s: the longest it stays open.
-    """
-
-    failures: int = 5
-    pause_s: float = 2.0
-    longest_pause_s: float = 60.0
-
-    def validated(self, where: str) -> None:
-        """Raise RouterConfigInvalid if a value makes no sense."""
-        if self.failures < 1 or not 0 < self.pause_s <= self.longest_pause_s:
-            raise RouterConfigInvalid(
-                f"{where}: give failures of 1 or more, and a pause_s above 0 that longest_pause_s is not below"
-            )
-
-
-class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """US dollars for a million tokens."""
-
-    input: float
-    output: float
-
-
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """One model of one provider under one key.
-
-    Attributes:
-        name: where several logical models use one deployment it has one name, and they share its limits and breaker.
-        provider: "openai", "gemini", or "compatible" for any server that speaks OpenAI's protocol.
-        model: the provider's name of the model.
-        tier: lower tiers are used first; a higher one when all lower ones are down.
-        weight: share of the calls among deployments of a tier that have room.
-        prices: None: costs are not known.
-    """
-
-    name: str
-    provider: str
-    model: str
-    base_url: str
-    key: Secret
-    limits: Limits = Limits()
-    weight: float = 1.0
-    tier: int = 0
-    prices: Prices | None = None
-    timeouts: Timeouts = Timeouts()
-    breaker: BreakerPolicy = BreakerPolicy()
-
-    def __post_init__(self) -> None:
-        where = f"deployment {self.name!r}"
-        if self.provider not in ("openai", "gemini", "compatible"):
-            raise RouterConfigInvalid(f"{where}: provider is {self.provider!r}: give openai, gemini or compatible")
-        if not self.base_url.startswith(("http://", "https://")):
-            raise RouterConfigInvalid(f"{where}: base_url is {self.base_url!r}: give an http:// or https:// address")
-        if not self.weight > 0:
-            raise RouterConfigInvalid(f"{where}: weight is {self.weight}: give a number above 0")
-        self.limits.validated(f"{where}: limits")
-        self.timeouts.validated(f"{where}: timeouts")
-        self.breaker.validated(f"{where}: breaker")
-
-    def same(self, other: Deployment) -> bool:
-        """Say whether both are one deployment; weight and tier are the model's affair."""
-        return all(
-            getattr(self, name) == getattr(other, name)
-            for name in self.__struct_fields__
-            if name not in ("weight", "tier")
-        )
-
-
 class _Row(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     name: str | None = None
     provider: str
     model: str
-    key_env: str | None = None
+    key_env: str | list[str] | None = None
+    one_account: bool = False
     base_url: str | None = None
     limits: Limits = Limits()
     weight: float = 1.0
@@ -196,17 +52,38 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: tries of one call over all deployments.
         max_wait_s: how long a call may wait for room before it gets a 503 that says when to try again.
         max_waiting: calls that may wait at once; more get a 503 at once.
+        retry_ratio: tries after a failure that each call adds to a common budget; where it is used up they are spread.
+        stream_failover: what a stream that breaks after its first token does: "fail": it ends with an error; "reset":
+            inside a run its step starts again, and readers are told to forget what it had shown.
+        hedge: when a second deployment is asked; None: never.
+        cache: how long answers are given again; None: not at all.
+        tenants: those with a weight or a budget of their own.
     """
 
     models: Mapping[str, tuple[Deployment, ...]]
     max_attempts: int = 6
     max_wait_s: float = 300.0
     max_waiting: int = 10_000
+    retry_ratio: float = 0.2
+    stream_failover: str = "fail"
+    hedge: HedgePolicy | None = None
+    cache: CachePolicy | None = None
+    tenants: Mapping[str, Tenant] = {}
 
     def __post_init__(self) -> None:
-        for name in SETTINGS:
+        for name in ("max_attempts", "max_wait_s", "max_waiting"):
             if not getattr(self, name) >= 1:
                 raise RouterConfigInvalid(f"{name} is {getattr(self, name)}: give 1 or more")
+        if not self.retry_ratio >= 0:
+            raise RouterConfigInvalid(f"retry_ratio is {self.retry_ratio}: give 0 or more")
+        if self.stream_failover not in ("fail", "reset"):
+            raise RouterConfigInvalid(f"stream_failover is {self.stream_failover!r}: give fail or reset")
+        if self.hedge is not None:
+            self.hedge.validated("hedge")
+        if self.cache is not None:
+            self.cache.validated("cache")
+        for tenant, terms in self.tenants.items():
+            terms.validated(f"tenants.{tenant}")
         seen: dict[str, Deployment] = {}
         for logical, deployments in self.models.items():
             if not deployments:
@@ -271,7 +148,9 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
             if not isinstance(entries, list):
                 raise RouterConfigInvalid(f"router.models.{logical} is no list: write [[router.models.{logical}]]")
             models[logical] = tuple(
-                _deployment(f"router.models.{logical}[{number}]", entry, env) for number, entry in enumerate(entries)
+                deployment
+                for number, entry in enumerate(entries)
+                for deployment in _deployments(f"router.models.{logical}[{number}]", entry, env)
             )
         settings = {}
         for name, kind in SETTINGS.items():
@@ -283,10 +162,20 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         return RouterConfig(models=models, **settings)
 
 
-SETTINGS: dict[str, Any] = {"max_attempts": int, "max_wait_s": float, "max_waiting": int}
+SETTINGS: dict[str, Any] = {
+    "max_attempts": int,
+    "max_wait_s": float,
+    "max_waiting": int,
+    "retry_ratio": float,
+    "stream_failover": str,
+    "hedge": HedgePolicy,
+    "cache": CachePolicy,
+    "tenants": dict[str, Tenant],
+}
 
 
-def _deployment(where: str, entry: Any, env: Mapping[str, str]) -> Deployment:
+def _deployments(where: str, entry: Any, env: Mapping[str, str]) -> Iterator[Deployment]:
+    """Read an entry: one deployment for each of its keys."""
     if isinstance(entry, Mapping) and "key" in entry:
         raise RouterConfigInvalid(f"{where}.key: keys do not belong into files: name a variable, key_env")
     try:
@@ -294,21 +183,30 @@ def _deployment(where: str, entry: Any, env: Mapping[str, str]) -> Deployment:
     except msgspec.ValidationError as error:
         raise RouterConfigInvalid(f"{where}: {error}") from None
     variable = row.key_env or KEYS.get(row.provider)
-    if variable is None:
+    if not variable:
         raise RouterConfigInvalid(f"{where}.key_env is missing: name the variable that holds the key")
-    name = f"{row.provider}/{row.model}"
-    fields = {name: getattr(row, name) for name in ("limits", "weight", "tier", "prices", "timeouts", "breaker")}
-    try:
-        return Deployment(
-            name=row.name or (name if row.key_env is None else f"{name}@{row.key_env}"),
-            provider=row.provider,
-            model=row.model,
-            base_url=row.base_url or BASE_URLS.get(row.provider, ""),
-            key=_key(env, variable),
-            **fields,
-        )
-    except RouterConfigInvalid as error:
-        raise RouterConfigInvalid(f"{where}: {error}") from None
+    variables = [variable] if isinstance(variable, str) else variable
+    if len(set(variables)) < len(variables):
+        raise RouterConfigInvalid(f"{where}.key_env names a variable twice: name each once")
+    limits = row.limits
+    if row.one_account:
+        limits = msgspec.structs.replace(limits, share=limits.share / len(variables))
+    fields = {name: getattr(row, name) for name in ("weight", "tier", "prices", "timeouts", "breaker")}
+    for variable in variables:
+        named = row.name or f"{row.provider}/{row.model}"
+        plain = row.key_env is None or (row.name is not None and len(variables) == 1)
+        try:
+            yield Deployment(
+                name=named if plain else f"{named}@{variable}",
+                provider=row.provider,
+                model=row.model,
+                base_url=row.base_url or BASE_URLS.get(row.provider, ""),
+                key=_key(env, variable),
+                limits=limits,
+                **fields,
+            )
+        except RouterConfigInvalid as error:
+            raise RouterConfigInvalid(f"{where}: {error}") from None
 
 
 def _key(env: Mapping[str, str], variable: str) -> Secret:

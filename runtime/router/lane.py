@@ -7,16 +7,30 @@ settles the limits, draws the conclusions, and has the scheduler look again; so 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from .breaker import Breaker
-from .bucket import RequestLimit, Reservation, TokenLimit
-from .config import Deployment
+from .bucket import WINDOW_S, RequestLimit, Reservation, TokenLimit
+from .deployment import Deployment
 from .failures import LONGEST_PAUSE_S, Refusal
+from .hedging import Durations
+from .pace import Pace
 
 FIRST_PAUSE_S = 0.5
 """How long a deployment pauses that refused without saying how long; doubles with every refusal in a row."""
+
+LONGEST_WINDOW_S = 2 * WINDOW_S
+"""Limits that providers tell of longer windows (requests a day) say nothing about a minute."""
+
+
+class Prospect(NamedTuple):
+    """What a lane will take: from `in_s` seconds on `at_once` calls, and then `rate` a second."""
+
+    in_s: float
+    at_once: float
+    rate: float
 
 
 class Lane:
@@ -34,6 +48,9 @@ class Lane:
         self.requests = (
             RequestLimit(limits.requests_per_min * limits.share, limits.burst_s) if limits.requests_per_min else None
         )
+        self.pace = Pace(known=self.requests is not None)
+        self.durations = Durations()
+        self._tokens_per_call = 0.0
         self._places = max(1, int(limits.concurrency * limits.share)) if limits.concurrency else math.inf
         self._limited = 0
 
@@ -55,48 +72,88 @@ class Lane:
         refusal = self.breaker.refusal
         return refusal is not None and refusal.kind in ("quota", "refused") and self.breaker.state(now) == "open"
 
+    def state(self, now: float) -> str:
+        """Say in words how it fares: since when it is down, and why, and when it is asked again."""
+        breaker = self.breaker
+        if breaker.is_open and breaker.refusal is not None:
+            again = f"asked again in {self.up_in(now):.1f} s"
+            return f"{self.name} (down for {now - breaker.since:.0f} s: {breaker.refusal.message}; {again})"
+        if self.paused_until > now:
+            return f"{self.name} (asked to wait {self.paused_until - now:.1f} s)"
+        return f"{self.name} ({breaker.state(now)}: {breaker.refusal.message if breaker.refusal else 'busy'})"
+
     def wait(self, tokens: float, now: float) -> float | None:
         """Return the seconds until a call fits; 0: now; None: when another one ends."""
-        pause = self.breaker.wait(now)
-        if pause is None or self.in_flight >= self._places:
+        if self.in_flight >= self._places:
             return None
         by_request = self.requests.wait(now) if self.requests is not None else 0.0
         by_token = self.tokens.wait(tokens, now) if self.tokens is not None else 0.0
-        return max(pause, self.paused_until - now, by_request, by_token, 0.0)
+        return max(self.up_in(now), by_request, by_token, self.pace.wait(now))
+
+    def up_in(self, now: float) -> float:
+        """Return the seconds until it may be asked again at all; 0: it is up."""
+        return max(self.breaker.wait(now), self.paused_until - now, 0.0)
+
+    def prospect(self, tokens: float, now: float) -> Prospect:
+        """Say what it will take of calls of this size, as far as limits are known: not less."""
+        at_once, rate = math.inf, self.pace.found
+        if self.requests is not None:
+            self.requests.wait(now)
+            at_once, rate = max(0.0, self.requests.level), min(rate, self.requests.rate)
+        if self.tokens is not None:
+            size = max(1.0, min(tokens, self._tokens_per_call or tokens))
+            room = self.tokens.limit - self.tokens.used - self.tokens.foreign(now)
+            at_once, rate = min(at_once, max(0.0, room) / size), min(rate, self.tokens.limit / WINDOW_S / size)
+        if self._places < math.inf:
+            at_once = min(at_once, max(0.0, self._places - self.in_flight))
+            rate = min(rate, self._places / self.durations.mean if self.durations.mean else math.inf)
+        return Prospect(self.up_in(now), at_once, rate)
 
     def take(self, tokens: float, clock: Callable[[], float], freed: Callable[[], None]) -> Ticket:
         """Take the room for a call. `freed` is called when it is given back."""
         now = clock()
-        probe = self.breaker.pass_through()
+        probe = self.breaker.pass_through(now)
         self.in_flight += 1
         self.served += 1
+        self.pace.take(now)
         if self.requests is not None:
             self.requests.take(now)
         return Ticket(self, self.tokens.reserve(tokens, now) if self.tokens else None, probe, clock, freed)
 
     def learn(self, headers: Mapping[str, str], ticket: Ticket, now: float) -> None:
         """Read `x-ratelimit-*`: the provider tells its limits, and how much is left, before it says 429."""
-        share, burst_s = self.deployment.limits.share, self.deployment.limits.burst_s
-        if limit := _number(headers, "x-ratelimit-limit-requests"):
-            remaining = _number(headers, "x-ratelimit-remaining-requests")
+        limits = self.deployment.limits
+        if (told := _told(headers, "requests")) is not None:
+            limit, remaining = self._bounded(told[0], limits.requests_per_min), told[1]
             if self.requests is None:
-                self.requests = RequestLimit(limit * share, burst_s, level=remaining or 0.0, now=now)
-            self.requests.told(limit * share, remaining, now - ticket.at)
-        if limit := _number(headers, "x-ratelimit-limit-tokens"):
-            self.tokens = self.tokens or TokenLimit(limit * share)
-            remaining = _number(headers, "x-ratelimit-remaining-tokens") if share == 1 else None
-            self.tokens.told(limit * share, remaining, ticket.used, ticket.at)
+                self.requests = RequestLimit(limit, limits.burst_s, level=remaining or 0.0, now=now)
+            self.requests.told(limit, remaining, now - ticket.at)
+            self.pace.known(self.requests.rate)
+        if (told := _told(headers, "tokens")) is not None:
+            limit, remaining = self._bounded(told[0], limits.tokens_per_min), told[1]
+            self.tokens = self.tokens or TokenLimit(limit)
+            self.tokens.told(limit, remaining if limits.share == 1 else None, ticket.used, ticket.at)
+
+    def _bounded(self, told: float, configured: float | None) -> float:
+        limits = self.deployment.limits
+        return limits.share * (min(told, configured) if limits.fixed and configured else told)
+
+    def used(self, tokens: float) -> None:
+        """A call took so many tokens."""
+        self._tokens_per_call = 0.9 * self._tokens_per_call + 0.1 * tokens if self._tokens_per_call else tokens
 
     def conclude(self, refusal: Refusal | None, now: float, *, probe: bool) -> None:
         """Draw the conclusions of an attempt that ended; no refusal: it was answered."""
         if refusal is None or refusal.kind in ("caller", "unfit"):
             self._limited = 0
             self.breaker.succeed(probe=probe)
+            self.pace.answered()
             return
         pause = refusal.retry_after_s
         if refusal.kind == "limited":
-            self.breaker.release(probe=probe)
+            self.breaker.release(now, probe=probe)
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._limited) if pause is None else pause
+            self.pace.refused(now, now + pause, again=self.paused_until > now)
             self._limited = min(self._limited + 1, 20) if self.paused_until <= now else self._limited
         else:
             self.breaker.fail(now, refusal, probe=probe)
@@ -141,12 +198,14 @@ class Ticket:
         """
         if self.open:
             self.lane.conclude(refusal, self._clock(), probe=self.probe)
+            if refusal is None and tokens is not None:
+                self.lane.used(tokens)
             self._end(refusal.kind if refusal is not None else "ok", tokens)
 
     def dropped(self, outcome: str, tokens: int | None = None) -> None:
         """The caller gave up: nothing is learned of the deployment."""
         if self.open:
-            self.lane.breaker.release(probe=self.probe)
+            self.lane.breaker.release(self._clock(), probe=self.probe)
             self._end(outcome, tokens)
 
     def _end(self, outcome: str, tokens: int | None) -> None:
@@ -166,8 +225,28 @@ class Route(NamedTuple):
     tier: int
 
 
+def _told(headers: Mapping[str, str], what: str) -> tuple[float, float | None] | None:
+    """Return (limit a minute, what is left of it) as the provider tells it; None: it tells nothing of a minute."""
+    limit = _number(headers, f"x-ratelimit-limit-{what}")
+    if not limit:
+        return None
+    remaining, reset_s = _number(headers, f"x-ratelimit-remaining-{what}"), _span(headers, f"x-ratelimit-reset-{what}")
+    whole_s = 0.0 if not reset_s or remaining is None or remaining >= limit else limit * reset_s / (limit - remaining)
+    return None if whole_s > LONGEST_WINDOW_S else (limit, remaining)
+
+
 def _number(headers: Mapping[str, str], name: str) -> float | None:
     try:
         return max(0.0, float(headers[name]))
     except (KeyError, ValueError):
         return None
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def _span(headers: Mapping[str, str], name: str) -> float | None:
+    """Read a duration such as `17ms`, `6m0s` or `1h2m3s`."""
+    found = _SPAN.findall(headers.get(name, ""))
+    return sum(float(number) * _UNITS[unit] for number, unit in found) if found else None

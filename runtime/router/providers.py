@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .config import Deployment
+from .deployment import Deployment
 
 DROPPED = {
     "gemini": frozenset(

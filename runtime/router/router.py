@@ -2,13 +2,15 @@
 
 Laws kept here: 8 (through the scheduler), 9 (what cannot be sent is answered at once, saying why), 10 (keys are
 revealed to the request that carries them and to nothing else).
-One call: estimate its tokens, wait for room, send, classify a refusal, go elsewhere; settle with the real usage; tell
-the observer. The last refusal is the caller's answer, in the provider's words, so that the SDK raises its own errors.
+One call: look at budgets and cache, wait for room (`watch`), send (`sender`), go elsewhere if it is refused; settle
+with the real usage; tell the observer. The last refusal is the caller's answer, in the provider's words, so that the
+SDK raises its own errors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -19,14 +21,21 @@ import httpx2
 import msgspec
 
 from . import answer
+from .budget import Purse, purses
+from .cache import Cache
 from .call import Call
 from .config import RouterConfig
 from .errors import MissingKey
-from .failures import Broken, Refusal, classify
+from .failures import Refusal
+from .hedging import HedgeBudget
 from .lane import Lane, Route, Ticket
-from .providers import is_answer, prepare, speaks, usage_of
+from .providers import speaks
+from .race import race
+from .retries import RetryBudget
 from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
-from .stream import Events, RoutedStream
+from .sender import Sender
+from .standing import Standing, inherited_deadline, standing
+from .watch import AllDown, Shed, Watch
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -45,6 +54,14 @@ class LaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     tokens_used: float
     outcomes: dict[str, int]
+
+
+class LineSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The line for a model: calls that wait, and the seconds that one more would wait if all goes well."""
+
+    model: str
+    waiting: int
+    expected_s: float
 
 
 current_router: ContextVar[Router | None] = ContextVar("greenroom_router", default=None)
@@ -83,13 +100,20 @@ class Router:
             if model not in config.models:
                 self._routes[model] = (*self._routes.get(model, ()), Route(lane, 1.0, 0))
         self._scheduler = Scheduler(_now, config.max_waiting)
-        self._http: httpx2.AsyncClient | None = None
+        self._retries = RetryBudget(config.retry_ratio)
+        self._hedges = HedgeBudget(config.hedge.share if config.hedge else 0.0)
+        self._cache = Cache(config.cache, _now) if config.cache else None
+        self._purses = {name: Purse(f"tenant {name}", tenant.budget) for name, tenant in config.tenants.items()}
+        self._sender: Sender | None = None
+        self._open: httpx2.AsyncBaseTransport | None = None
         self._token: Token[Router | None] | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-        self._http = httpx2.AsyncClient(transport=self._transport, limits=limits, timeout=None, trust_env=False)
+        self._open = self._transport or httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
+        await self._open.__aenter__()
+        self._sender = Sender(self._open, _now, restarts=self.config.stream_failover == "reset")
         self._token = current_router.set(self)
         return self
 
@@ -99,10 +123,10 @@ class Router:
         """Turn away who waits, and close the connections."""
         if self._token is not None:
             current_router.reset(self._token)
-        http, self._http, self._token = self._http, None, None
+        opened, self._open, self._sender, self._token = self._open, None, None, None
         self._scheduler.close()
-        if http is not None:
-            await http.aclose()
+        if opened is not None:
+            await opened.__aexit__(None, None, None)
 
     def client(self) -> AsyncOpenAI:
         """Return an OpenAI client whose transport is this router: the whole SDK works, retries are the router's."""
@@ -134,28 +158,101 @@ class Router:
             for name, lane in self._lanes.items()
         )
 
-    async def request(self, path: str, body: dict[str, Any], *, priority: int = 0) -> httpx2.Response:
+    def line(self, model: str) -> LineSnapshot:
+        """Return how long the line for a model is, and how long a small call would wait in it now.
+
+        Raises:
+            KeyError: there is no such model.
+        """
+        routes = self._routes[model]
+        last = (math.inf,)
+        return LineSnapshot(
+            model=model,
+            waiting=self._scheduler.ahead(routes, last),
+            expected_s=self._scheduler.expected(routes, 1.0, last),
+        )
+
+    async def request(
+        self,
+        path: str,
+        body: dict[str, Any],
+        *,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline_s: float | None = None,
+        fresh: bool = False,
+    ) -> httpx2.Response:
         """Send a call. Every outcome is a response, in OpenAI's shape.
 
         Args:
             path: `/chat/completions`, `/embeddings`, ...
             body: the JSON of the request; with `"stream": true` the response is a stream, and the caller closes it.
-            priority: higher goes first among the calls that wait.
+            priority: higher goes first among the calls that wait; by default that of where the call is made.
+            tenant: tenants of one priority take turns; by default that of where the call is made.
+            deadline_s: seconds until an answer, or a stream's first token, is of no use any more. By default the
+                deadline of the cancel scope or run that the call is made in.
+            fresh: do not take the answer from the cache.
         """
-        if self._http is None:
+        if self._sender is None:
             return answer.refuse(503, "router_closed", "the router is not open: use it inside its 'async with'")
         if not self._lanes:
             return answer.refuse(401, "missing_key", str(MissingKey()))
-        size = len(msgspec.json.encode(body))
-        call = Call(path, body, size, (-priority, self._scheduler.number()), _now)
+        found = standing.get()
+        if priority is not None or tenant is not None:
+            priority = found.priority if priority is None else priority
+            tenant = found.tenant if tenant is None else tenant
+            found = msgspec.structs.replace(found, priority=priority, tenant=tenant)
+        call = self._call(path, body, found, deadline_s)
         if call.asked not in self._routes:
             message = f"no model is named {call.asked!r}: this router has {', '.join(self.models)}"
             return answer.refuse(404, "model_not_found", message)
         routes = tuple(route for route in self._routes[call.asked] if speaks(route.lane.deployment, path))
         if not routes:
             return answer.refuse(404, "not_served", f"no deployment of {call.asked!r} serves {path}: ask another model")
+        for purse in call.spending:
+            if spent := purse.spent(_now()):
+                call.over("failed")
+                return answer.refuse(402, "budget_spent", f"{spent}: raise the budget", purse.again_s(_now()))
+        self._retries.called()
+        self._hedges.called()
+
+        async def ask() -> httpx2.Response:
+            if deadline_s is None:
+                return await self._answer(call, routes, found)
+            with anyio.CancelScope(deadline=call.deadline):
+                return await self._answer(call, routes, found)
+            call.over("failed")
+            message = f"no answer within the call's {deadline_s:g} s: {self._states(routes)}"
+            return answer.refuse(504, "deadline", message, self._soonest(routes))
+
+        if self._cache is None or call.stream or fresh:
+            return await ask()
+        response, kept = await self._cache.through(self._cache.key(found.tenant, path, body), ask)
+        if kept:
+            call.over("ok" if response.status_code == 200 else "failed", reason="cached")
+        return response
+
+    def _call(self, path: str, body: dict[str, Any], found: Standing, deadline_s: float | None) -> Call:
+        """Open the account of a call."""
+        tenant = self.config.tenants.get(found.tenant)
+        order = self._scheduler.order(found.priority, found.tenant, tenant.weight if tenant else 1.0)
+        deadline = inherited_deadline(found)
+        spending = purses.get()
+        if found.tenant in self._purses:
+            spending = (*spending, self._purses[found.tenant])
+        return Call(
+            path,
+            body,
+            len(msgspec.json.encode(body)),
+            order,
+            _now,
+            deadline=deadline if deadline_s is None else min(deadline, _now() + deadline_s),
+            spending=spending,
+        )
+
+    async def _answer(self, call: Call, routes: tuple[Route, ...], found: Standing) -> httpx2.Response:
         try:
-            return await self._send(call, routes)
+            return await self._send(call, routes, found)
         except Unplaceable:
             response = answer.refuse(
                 400,
@@ -168,6 +265,12 @@ class Router:
             refusal = lane.breaker.refusal or Refusal("unavailable", "refused")
             message = f"every deployment of {call.asked!r} is refused: {self._states(routes)}"
             response = answer.refuse(refusal.status, _CODES.get(refusal.kind, refusal.kind), message)
+        except Shed as shed:
+            message = (
+                f"{call.asked!r} is expected to have room in {shed.expected_s:.1f} s and the call has "
+                f"{shed.left_s:.1f} s left: try again in {shed.again_s:.0f} s; {self._states(routes)}"
+            )
+            response = answer.refuse(503, "deadline_unmet", message, shed.again_s)
         except LineFull:
             message = f"{self.waiting} calls wait already, as many as may (max_waiting): try again later"
             response = answer.refuse(503, "line_full", message, self._soonest(routes))
@@ -176,25 +279,23 @@ class Router:
         call.over("failed")
         return response
 
-    async def _send(self, call: Call, routes: tuple[Route, ...]) -> httpx2.Response:
+    async def _send(self, call: Call, routes: tuple[Route, ...], found: Standing) -> httpx2.Response:
         """Try deployments until one answers, or the caller is to blame, or nothing is left to try."""
         last: httpx2.Response | None = None
         tries = 0
         while routes and tries < self.config.max_attempts:
-            ticket = await self._wait(call, routes)
+            ticket = await self._wait(call, routes, found)
             if ticket is None:
+                last = None
                 break
-            try:
-                last, refusal = await self._attempt(call, ticket)
-            except BaseException:
-                ticket.dropped("canceled")
-                raise
+            last, refusal, ticket = await self._attempt(call, ticket, routes)
             if refusal is None:
                 return last
             if refusal.kind == "caller":
                 break
             if refusal.kind in ("quota", "refused", "unfit"):
-                routes = tuple(route for route in routes if route.lane is not ticket.lane)
+                lane = ticket.lane
+                routes = tuple(route for route in routes if route.lane is not lane)
             elif refusal.kind == "unavailable":
                 tries += not ticket.probe
                 call.avoid |= {ticket.lane.name}
@@ -202,119 +303,82 @@ class Router:
         call.over("failed")
         if last is not None:
             return last
-        message = (
-            f"no deployment of {call.asked!r} had room within {self.config.max_wait_s:g} s: {self._states(routes)}"
-        )
+        message = f"no deployment of {call.asked!r} had room within {call.queued_s:.0f} s: {self._states(routes)}"
         return answer.refuse(503, "no_room", message, self._soonest(routes))
 
-    async def _wait(self, call: Call, routes: tuple[Route, ...]) -> Ticket | None:
-        """Wait in line; None: for as long as a call may."""
-        asked_at = _now()
-        with anyio.move_on_after(self.config.max_wait_s - call.queued_s):
-            ticket = await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order)
-            call.queued_s += _now() - asked_at
-            return ticket
-        call.queued_s += _now() - asked_at
-        return None
+    async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket | None:
+        """Wait in line; None: for as long as a call may. While all is down, whoever has patience waits elsewhere."""
+        watch = Watch(self._scheduler, call, routes, found, self._states)
+        while True:
+            asked_at = _now()
+            try:
+                with anyio.move_on_after(self.config.max_wait_s - call.queued_s):
+                    return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look)
+                if found.patience is None:
+                    return None
+                pause_s = max(1.0, self._soonest(routes))
+            except AllDown as down:
+                pause_s = down.pause_s * (1 + self._rng.random())
+            finally:
+                call.queued_s += _now() - asked_at
+            assert found.patience is not None
+            pause_s = min(pause_s, max(0.0, call.deadline - _now()))
+            await found.patience(f"room for {call.asked}: {self._states(routes)}", pause_s)
+            call.queued_s = 0.0
+
+    async def _attempt(
+        self, call: Call, ticket: Ticket, routes: tuple[Route, ...]
+    ) -> tuple[httpx2.Response, Refusal | None, Ticket]:
+        """Send the call, and a hedge if that takes unusually long; return what counts, and whose it is."""
+        if self._sender is None:
+            ticket.dropped("canceled")
+            raise LineClosed
+        after_s = self._unusual(ticket)
+        if after_s is None or len(routes) == 1:
+            try:
+                return *await self._sender.attempt(call, ticket), ticket
+            except BaseException:
+                ticket.dropped("canceled")
+                raise
+        others = tuple(route for route in routes if route.lane is not ticket.lane)
+
+        def another() -> Ticket | None:
+            if self._sender is None or not self._hedges.ready:
+                return None
+            hedge = self._scheduler.at_once(others, call.tokens)
+            if hedge is not None:
+                self._hedges.take()
+                call.hedge = hedge
+            return hedge
+
+        return await race(self._sender.attempt, call, ticket, after_s, another)
+
+    def _unusual(self, ticket: Ticket) -> float | None:
+        policy = self.config.hedge
+        if policy is None:
+            return None
+        usual = ticket.lane.durations.percentile(policy.percentile)
+        return None if usual is None else max(policy.least_s, usual)
 
     async def _back_off(self, call: Call, routes: tuple[Route, ...], tries: int) -> None:
-        """Wait a little where a call would go straight back to where it failed."""
+        """Wait for the budget of retries, and a little where a call would go straight back to where it failed."""
+        if tries >= self.config.max_attempts:
+            return
         now = _now()
+        pause_s = self._retries.take(now)
         fresh = any(route.lane.name not in call.avoid and not route.lane.down(now) for route in routes)
-        if not fresh and tries < self.config.max_attempts:
+        if not fresh:
             longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** max(0, tries - 1))
-            await anyio.sleep(longest * (1 - self._rng.random() / 2))
-
-    async def _attempt(self, call: Call, ticket: Ticket) -> tuple[httpx2.Response, Refusal | None]:
-        """Send the call to one deployment; return its answer, and how it refused."""
-        key = ticket.lane.deployment.key
-        response: httpx2.Response | None = None
-        usage: tuple[int, int] | None = None
-        try:
-            if self._http is None:
-                raise LineClosed
-            times = ticket.lane.deployment.timeouts
-            started = _now()
-            limit = times.first_token if call.stream else times.total
-            try:
-                with anyio.fail_after(limit):
-                    response = await self._http.send(self._request(self._http, call, ticket), stream=True)
-                    ticket.told(response.headers)
-                    if response.status_code == 200 and call.stream:
-                        return await self._open(call, ticket, response, started + times.total), None
-                    await response.aread()
-            except TimeoutError:
-                what = "first token" if call.stream else "answer"
-                raise Broken.unavailable(f"timed out: no {what} within {limit:g} s") from None
-            except (httpx2.RequestError, httpx2.StreamError) as error:
-                raise Broken.unavailable(f"no connection: {type(error).__name__}") from None
-            if response.status_code >= 300:
-                raise Broken(classify(response.status_code, response.headers, response.content))
-            usage = usage_of(_whole(call.path, response))
-        except Broken as broken:
-            if response is not None:
-                await response.aclose()
-            refusal = broken.refusal
-            message = key.hide(refusal.message)
-            refusal = msgspec.structs.replace(refusal, message=message)
-            call.attempted(ticket, refusal.kind, message)
-            ticket.answered(None if refusal.kind == "unavailable" else 0, refusal)
-            if response is not None and response.status_code >= 400:
-                return answer.told(response, key), refusal
-            return answer.refuse(503, "unavailable", f"{ticket.lane.name}: {message}"), refusal
-        except BaseException:
-            if response is not None:
-                with anyio.CancelScope(shield=True):
-                    await response.aclose()
-            raise
-        call.attempted(ticket, "ok")
-        ticket.answered(sum(usage) if usage else None)
-        call.over("ok", usage)
-        return answer.told(response, key), None
-
-    def _request(self, http: httpx2.AsyncClient, call: Call, ticket: Ticket) -> httpx2.Request:
-        deployment = ticket.lane.deployment
-        return http.build_request(
-            "POST",
-            deployment.base_url.rstrip("/") + call.path,
-            content=msgspec.json.encode(prepare(deployment, call.path, call.body, stream=call.stream)),
-            headers={"authorization": f"Bearer {deployment.key.reveal()}", "content-type": "application/json"},
-            timeout=httpx2.Timeout(deployment.timeouts.total, connect=deployment.timeouts.connect),
-        )
-
-    async def _open(self, call: Call, ticket: Ticket, response: httpx2.Response, until: float) -> httpx2.Response:
-        """Read a stream up to its first token; from there on it is the caller's."""
-        deployment = ticket.lane.deployment
-        if "text/event-stream" not in response.headers.get("content-type", ""):
-            raise Broken.unavailable("a stream was asked for, and something else came with status 200")
-        options = call.body.get("stream_options")
-        show_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-        events = Events(response, show_usage=show_usage, timeouts=deployment.timeouts)
-        await events.open()
-        call.first_token_s = _now() - call.started
-
-        def done(outcome: str, refusal: Refusal | None) -> None:
-            call.attempted(ticket, outcome, refusal.message if refusal is not None else None)
-            used = sum(events.usage) if events.usage else None
-            if outcome == "closed":
-                ticket.dropped(outcome, used)
-            else:
-                ticket.answered(used, refusal)
-            call.over("failed" if refusal is not None else outcome, events.usage)
-
-        stream = RoutedStream(events, deployment, until - _now(), done)
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+            pause_s = max(pause_s, longest * (1 - self._rng.random() / 2))
+        if pause_s:
+            await anyio.sleep(pause_s)
 
     def _states(self, routes: tuple[Route, ...]) -> str:
-        now, states = _now(), []
-        for lane in (route.lane for route in routes):
-            why = lane.breaker.refusal.message if lane.breaker.refusal is not None else "busy"
-            states.append(f"{lane.name} ({lane.breaker.state(now)}: {why})")
-        return "; ".join(states)
+        return "; ".join(route.lane.state(_now()) for route in routes)
 
     def _soonest(self, routes: tuple[Route, ...]) -> float:
         now = _now()
-        return min(max(route.lane.breaker.until, route.lane.paused_until) - now for route in routes)
+        return min((route.lane.up_in(now) for route in routes), default=0.0)
 
 
 _CODES = {"quota": "insufficient_quota", "refused": "refused"}
@@ -322,14 +386,3 @@ _CODES = {"quota": "insufficient_quota", "refused": "refused"}
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _whole(path: str, response: httpx2.Response) -> Any:
-    """Decode an answer with status 200; what is not what was asked for is no answer."""
-    try:
-        found = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
-        raise Broken.unavailable("an answer with status 200 is not JSON") from None
-    if not is_answer(path, found):
-        raise Broken(classify(503, response.headers, response.content))
-    return found

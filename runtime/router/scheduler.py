@@ -3,9 +3,9 @@
 Why: a call that is given to a deployment early waits behind it while another has room; one that is sent to see whether
 there is room provokes a 429. Here a burst drains at the sum of all limits, and nothing is sent that would be refused.
 
-The order is one for all models: priority, then first come first served. A call that finds no room keeps what it waits
-for: those behind it get no lane that it could use, so a large call is not starved by small ones, nor one model by
-another that shares its deployments. They do get lanes that it cannot use.
+The order is one for all models: priority, then tenants in turns by weight, then first come first served. A call that
+finds no room keeps what it waits for: those behind it get no lane that it could use, so a large call is not starved by
+small ones, nor one model by another that shares its deployments. They do get lanes that it cannot use.
 
 Laws kept here: 8 (a lane is taken only when every limit has room), 7 (a canceled call gives back what it took and
 leaves the line), 11 (the line is bounded; one timer for all who wait). No wake-up is lost: whoever waits, waits for a
@@ -19,12 +19,18 @@ import asyncio
 import heapq
 import itertools
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable
 
 from .lane import Lane, Route, Ticket
 
 SOONEST_S = 0.0005
+
+Order = tuple[float, ...]
+"""(minus the priority, the tenant's turn, the number)"""
+
+MOST_TENANTS = 10_000
+"""Tenants whose turns are remembered before those whose turn is over are forgotten."""
 
 
 class Unplaceable(Exception):
@@ -46,9 +52,7 @@ class LineClosed(Exception):
 class _Waiter:
     __slots__ = ("avoid", "order", "place", "tokens")
 
-    def __init__(
-        self, order: tuple[int, int], tokens: float, avoid: frozenset[str], place: asyncio.Future[Ticket]
-    ) -> None:
+    def __init__(self, order: Order, tokens: float, avoid: frozenset[str], place: asyncio.Future[Ticket]) -> None:
         self.order = order
         self.tokens = tokens
         self.avoid = avoid
@@ -70,13 +74,70 @@ class Scheduler:
         self._lines: dict[tuple[Route, ...], list[_Waiter]] = {}
         self._numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
+        self._turns: dict[str, float] = {}
+        self._turn = 0.0
 
     def number(self) -> int:
-        """Return a place in the order; a call keeps its own over all of its attempts."""
+        """Return a number that rises."""
         return next(self._numbers)
 
+    def order(self, priority: int, tenant: str, weight: float) -> Order:
+        """Return a place in the order; a call keeps its own over all of its attempts.
+
+        Tenants take turns: a tenant's calls are a turn apart (less for one with more weight), and a tenant that comes
+        in begins at the turn that the line has reached, however many calls of others wait.
+        """
+        turn = max(self._turns.get(tenant, 0.0), self._turn) + 1.0 / weight
+        self._turns[tenant] = turn
+        if len(self._turns) > MOST_TENANTS:
+            self._turns = {name: at for name, at in self._turns.items() if at > self._turn}
+        return -priority, turn, self.number()
+
+    def ahead(self, routes: tuple[Route, ...], order: Order) -> int:
+        """Return how many calls go before one of this order that could take its place."""
+        lanes = {route.lane for route in routes}
+        return sum(
+            bisect_left(line, order, key=_order)
+            for others, line in self._lines.items()
+            if any(route.lane in lanes for route in others)
+        )
+
+    def expected(self, routes: tuple[Route, ...], tokens: float, order: Order) -> float:
+        """Return the seconds until a call of this order is sent, if all goes well."""
+        now, left = self.clock(), float(self.ahead(routes, order)) + 1.0
+        prospects = sorted(
+            (route.lane.prospect(tokens, now) for route in routes if route.lane.fits(tokens)),
+            key=lambda prospect: prospect.in_s,
+        )
+        rate, at = 0.0, 0.0
+        for prospect in prospects:
+            if rate > 0 and left <= rate * (prospect.in_s - at):
+                break
+            left -= rate * (prospect.in_s - at) if rate else 0.0
+            at = prospect.in_s
+            left -= prospect.at_once
+            rate += prospect.rate
+            if left <= 0:
+                return at
+        return at + left / rate if rate > 0 else at
+
+    def at_once(self, routes: tuple[Route, ...], tokens: float) -> Ticket | None:
+        """Take room for a call that does not wait; None: there is none, or somebody waits for it."""
+        now = self.clock()
+        waited_for = {route.lane for others, line in self._lines.items() if line for route in others}
+        for route in sorted(routes, key=_load):
+            lane = route.lane
+            if lane not in waited_for and lane.fits(tokens) and not lane.down(now) and lane.wait(tokens, now) == 0.0:
+                return lane.take(tokens, self.clock, self.dispatch)
+        return None
+
     async def acquire(
-        self, routes: tuple[Route, ...], tokens: float, avoid: frozenset[str], order: tuple[int, int]
+        self,
+        routes: tuple[Route, ...],
+        tokens: float,
+        avoid: frozenset[str],
+        order: Order,
+        look: Callable[[], float | None] | None = None,
     ) -> Ticket:
         """Wait for room for a call.
 
@@ -84,7 +145,8 @@ class Scheduler:
             routes: where it may go.
             tokens: an upper guess of what it takes.
             avoid: deployments to use only if no other is up: they failed it already.
-            order: (minus its priority, its number).
+            order: its place; see `order`.
+            look: called now and then while it waits; returns the seconds until the next time, None: never.
 
         Raises:
             Unplaceable: it is larger than every limit.
@@ -96,20 +158,33 @@ class Scheduler:
             raise LineFull
         place: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(order, tokens, avoid, place)
-        insort(self._lines.setdefault(routes, []), waiter, key=lambda one: one.order)
+        insort(self._lines.setdefault(routes, []), waiter, key=_order)
         self.waiting += 1
         self.dispatch()
         try:
+            while look is not None and not place.done():
+                next_s = look()
+                if next_s is None:
+                    break
+                await asyncio.wait([place], timeout=next_s)
             return await place
-        except asyncio.CancelledError:
-            line = self._lines.get(routes, [])
-            if waiter in line:
-                line.remove(waiter)
-                self.waiting -= 1
-                self.dispatch()
-            elif place.done() and not place.cancelled() and place.exception() is None:
-                place.result().dropped("canceled")
+        except BaseException:
+            self._give_up(routes, waiter)
             raise
+
+    def _give_up(self, routes: tuple[Route, ...], waiter: _Waiter) -> None:
+        """Leave the line, or give back what was given at the same moment."""
+        place, line = waiter.place, self._lines.get(routes, [])
+        if place.done() and not place.cancelled() and place.exception() is None:
+            place.result().dropped("canceled")
+            return
+        at = bisect_left(line, waiter.order, key=_order)
+        while at < len(line) and line[at] is not waiter:
+            at += 1
+        if at < len(line):
+            del line[at]
+            self.waiting -= 1
+            self.dispatch()
 
     def dispatch(self) -> None:
         """Bind every call that has room now; look again when the next one may have."""
@@ -138,6 +213,7 @@ class Scheduler:
                 ready = [route for route in wanted if waits[route.lane] == 0.0 and route.lane not in kept]
                 if ready:
                     lane = min(ready, key=_load).lane
+                    self._turn = max(self._turn, waiter.order[1])
                     self._leave(line, at).set_result(lane.take(waiter.tokens, self.clock, self.dispatch))
                 else:
                     kept.update(route.lane for route in wanted)
@@ -175,6 +251,10 @@ def _wanted(fitting: list[Route], waiter: _Waiter, now: float) -> list[Route]:
     candidates = [route for route in up if route.lane.name not in waiter.avoid] or up
     tier = min((route.tier for route in candidates), default=0)
     return [route for route in candidates if route.tier == tier] or fitting
+
+
+def _order(waiter: _Waiter) -> Order:
+    return waiter.order
 
 
 def _load(route: Route) -> tuple[float, float]:

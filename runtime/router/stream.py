@@ -17,7 +17,7 @@ import anyio
 import httpx2
 import msgspec
 
-from .config import Deployment, Timeouts
+from .deployment import Deployment, Timeouts
 from .failures import MESSAGE_CHARS, Broken, Refusal, error_in
 from .providers import usage_of
 
@@ -167,14 +167,21 @@ class RoutedStream(httpx2.AsyncByteStream):
         total_s: how long it may take from here, seconds. A reader that went away without closing holds a place in
             the deployment's concurrency no longer than that.
         done: called once with (outcome, refusal) when the stream is over.
+        code: of the error event that a broken stream ends with.
     """
 
     def __init__(
-        self, events: Events, deployment: Deployment, total_s: float, done: Callable[[str, Refusal | None], None]
+        self,
+        events: Events,
+        deployment: Deployment,
+        total_s: float,
+        done: Callable[[str, Refusal | None], None],
+        code: str = "stream_broken",
     ) -> None:
         self._events = events
         self._deployment = deployment
         self._done: Callable[[str, Refusal | None], None] | None = done
+        self._code = code
         self._ended = False
         self._expired: Broken | None = None
         self._watch = asyncio.get_running_loop().call_later(total_s, self._expire)
@@ -194,7 +201,7 @@ class RoutedStream(httpx2.AsyncByteStream):
             message = self._deployment.key.hide(broken.refusal.message)
             refusal = msgspec.structs.replace(broken.refusal, message=message)
             self._finish(refusal.kind, refusal)
-            return error_event(f"{self._deployment.name}: {message}")
+            return error_event(f"{self._deployment.name}: {message}", self._code)
         if event is None:
             self._ended = True
             self._finish("ok", None)
@@ -217,7 +224,7 @@ class RoutedStream(httpx2.AsyncByteStream):
             done(outcome, refusal)
 
 
-def error_event(message: str) -> bytes:
+def error_event(message: str, code: str) -> bytes:
     """Write an error as an event of a stream."""
-    error = {"message": message, "type": "router_error", "param": None, "code": "stream_broken"}
+    error = {"message": message, "type": "router_error", "param": None, "code": code}
     return b"data: " + msgspec.json.encode({"error": error}) + b"\n\n"

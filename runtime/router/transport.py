@@ -2,11 +2,13 @@
 
 So every feature of the SDK, and every library that accepts an OpenAI client, works unchanged. `with_options(timeout=5)`
 counts as for any server: it bounds the wait for an answer, or for a stream's beginning, and raises `APITimeoutError`.
+`extra_headers` with `x-greenroom-priority`, `-tenant`, `-deadline-s` and `-fresh` say more of a call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx2
@@ -48,10 +50,35 @@ class RouterTransport(httpx2.AsyncBaseTransport):
         if request.method != "POST" or not isinstance(body, dict):
             message = f"{request.method} {path} is not routed: send JSON with a model by POST"
             return answer.refuse(400, "not_routed", message)
+        try:
+            asked = terms(request.headers)
+        except ValueError as error:
+            return answer.refuse(400, "bad_header", str(error))
         patience = request.extensions.get("timeout", {}).get("read")
         with anyio.move_on_after(patience):
-            return await router.request(path, body)
+            return await router.request(path, body, **asked)
         raise httpx2.ReadTimeout(f"no answer within {patience:g} s", request=request)
+
+
+def terms(headers: Mapping[str, str]) -> dict[str, Any]:
+    """Read what a call's headers say of its standing: `x-greenroom-priority`, `-tenant`, `-deadline-s`, `-fresh`.
+
+    Raises:
+        ValueError: a header holds something else than it should.
+    """
+    found: dict[str, Any] = {}
+    for name, kind in (("priority", int), ("deadline-s", float)):
+        text = headers.get(f"x-greenroom-{name}")
+        if text is not None:
+            try:
+                found[name.replace("-", "_")] = kind(text)
+            except ValueError:
+                raise ValueError(f"x-greenroom-{name} is {text[:40]!r}: give a number") from None
+    if (tenant := headers.get("x-greenroom-tenant")) is not None:
+        found["tenant"] = tenant
+    if headers.get("x-greenroom-fresh") is not None:
+        found["fresh"] = True
+    return found
 
 
 def client(router: Router | None = None) -> AsyncOpenAI:

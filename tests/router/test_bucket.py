@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.runtime.router import BreakerPolicy
-from greenroom.runtime.router.breaker import REFUSED_PAUSE_S, Breaker
+from greenroom.runtime.router.breaker import PROBE_S, REFUSED_PAUSE_S, Breaker
 from greenroom.runtime.router.bucket import RequestLimit, TokenLimit
 from greenroom.runtime.router.failures import Refusal, classify
 from greenroom.runtime.router.lane import Lane
@@ -95,13 +95,25 @@ def test_the_breaker_opens_probes_and_closes() -> None:
     assert (breaker.state(0), breaker.wait(0)) == ("open", 2)
     for opened, pause in ((2.0, 4.0), (6.0, 5.0), (11.0, 5.0)):
         assert (breaker.state(opened), breaker.wait(opened)) == ("half_open", 0)
-        assert breaker.pass_through()
-        assert breaker.wait(opened) is None
+        assert breaker.pass_through(opened)
+        assert breaker.wait(opened) == PROBE_S
         breaker.fail(opened, down, probe=True)
-        assert breaker.wait(opened) == pause
-    assert breaker.pass_through()
+        assert (breaker.wait(opened), breaker.since) == (pause, 0)
+    assert breaker.pass_through(16)
     breaker.succeed(probe=True)
-    assert (breaker.state(16), breaker.failures) == ("closed", 0)
+    assert (breaker.state(16), breaker.failures, breaker.probing) == ("closed", 0, 0)
+
+
+def test_a_probe_that_does_not_come_back_does_not_hold_up_the_next() -> None:
+    breaker = Breaker(BreakerPolicy(failures=1))
+    breaker.fail(0, Refusal("unavailable", "503"), probe=False)
+    assert breaker.pass_through(1)
+    assert breaker.wait(1 + PROBE_S) == 0
+    assert breaker.pass_through(1 + PROBE_S)
+    breaker.succeed(probe=True)
+    assert breaker.state(7) == "closed"
+    breaker.fail(8, Refusal("unavailable", "503"), probe=True)  # the first one, at last
+    assert breaker.probing == 0
 
 
 def test_a_refused_key_opens_the_breaker_at_once_and_for_long() -> None:
