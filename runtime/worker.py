@@ -23,14 +23,14 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import msgspec
 import structlog
 
 from ..actors import (
@@ -47,13 +47,12 @@ from ..actors import (
     supervise,
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
+from .calls import surround
 from .components import Components
 from .definitions import Workflow
 from .errors import ConfigInvalid
 from .execution import Execution
-from .records import LLMAttempt, LLMCall
-from .router import CallRecord, Position, Router, RouterConfig, Standing, current_router, observer, standing
-from .step import Attempt
+from .router import Router, RouterConfig
 
 log = structlog.get_logger("greenroom.worker")
 
@@ -127,7 +126,7 @@ class Worker:
         transport: Transport,
         workflows: Mapping[str, Workflow[..., Any]],
         settings: WorkerSettings,
-        router: RouterConfig | None,
+        router: Router | RouterConfig | None,
     ) -> None:
         self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.build = settings.build or build_id(workflows)
@@ -140,8 +139,8 @@ class Worker:
         self._changed = anyio.Event()
         self._ready = anyio.Event()
         self._root: Supervisor
-        self._router = Router(router if router is not None else RouterConfig.from_env(os.environ))
-        self._components = Components(lambda: self._root.supervisor("components"), self._surround)
+        self._router = router if isinstance(router, Router) else Router(router or RouterConfig.from_env(os.environ))
+        self._components = Components(lambda: self._root.supervisor("components"), partial(surround, self._router))
         self._started = 0.0
         self._renewed = 0.0
 
@@ -314,39 +313,15 @@ class Worker:
             ),
         )
 
-    @contextmanager
-    def _surround(self, attempt: Attempt) -> Iterator[None]:
-        """Set what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
-        deadline = attempt.deadline
-        if attempt.timeout_s is not None:
-            deadline = min(deadline, anyio.current_time() + attempt.timeout_s)
-        router = current_router.set(self._router)
-        watcher = observer.set(lambda call: attempt.observe(llm_record(call)))
-        found = standing.set(
-            Standing(
-                tenant=attempt.lane.tenant,
-                priority=attempt.lane.priority,
-                deadline=deadline,
-                patience=attempt.patience,
-                tell=lambda position: attempt.note(waiting(position), msgspec.structs.asdict(position)),
-            )
-        )
-        try:
-            yield
-        finally:
-            standing.reset(found)
-            observer.reset(watcher)
-            current_router.reset(router)
-
 
 @asynccontextmanager
 async def open_worker(
     transport: Transport,
     workflows: Mapping[str, Workflow[..., Any]],
     settings: WorkerSettings,
-    router: RouterConfig | None = None,
+    router: Router | RouterConfig | None = None,
 ) -> AsyncIterator[Worker]:
-    """Run a worker for as long as the block lasts; leaving it drains.
+    """Run a worker for as long as the block lasts; leaving it drains. The worker opens the router.
 
     When the block is canceled or raises, runs are handed over at once, in mid-step.
 
@@ -363,36 +338,6 @@ async def open_worker(
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER_S):
                 await worker.leave()
-
-
-def waiting(position: Position) -> str:
-    """Say in one line where a call stands that waits for room."""
-    return f"waiting for {position.model}: {position.ahead} ahead, about {position.expected_s:.0f} s"
-
-
-def llm_record(call: CallRecord) -> LLMCall:
-    """Put the router's account of a call into the log's words; the attempt fills in its step."""
-    return LLMCall(
-        step="",
-        attempt=0,
-        status=call.status,
-        deployment=call.deployment,
-        provider=call.provider,
-        model=call.model,
-        asked_model=call.asked_model,
-        input_tokens=call.input_tokens,
-        output_tokens=call.output_tokens,
-        cost_usd=call.cost_usd,
-        seconds=call.latency_s,
-        first_token_s=call.first_token_s,
-        queued_s=call.queued_s,
-        stream=call.stream,
-        reason=call.reason,
-        attempts=tuple(
-            LLMAttempt(deployment=a.deployment, outcome=a.outcome, seconds=a.latency_s, error=a.error or "")
-            for a in call.attempts
-        ),
-    )
 
 
 def build_id(workflows: Mapping[str, Workflow[..., Any]]) -> str:

@@ -16,7 +16,8 @@ from .config import RouterConfig
 from .deployment import BreakerPolicy, Deployment, Limits, Prices, Secret, Timeouts
 from .errors import MissingKey, NoRouter, RouterConfigInvalid, RouterError
 from .hedging import HedgePolicy
-from .router import LaneSnapshot, LineSnapshot, Router, current_router
+from .router import Router, current_router
+from .snapshot import LaneSnapshot, LineSnapshot
 from .standing import Position, Standing, standing
 
 __all__ = [

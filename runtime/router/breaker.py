@@ -62,13 +62,18 @@ class Breaker:
         refused = refusal.kind in ("quota", "refused")
         if self.is_open and not probe and not refused:
             return
+        self.since = self.since if self.failures else now
         self.failures += 1
         self.refusal = refusal
         if refused or probe or self.failures >= self.policy.failures:
-            self.since = self.since if self.is_open else now
             self.is_open = True
             self.until = now + (REFUSED_PAUSE_S if refused else self._pause)
             self._pause = min(self._pause * 2, self.policy.longest_pause_s)
+
+    def trip(self, now: float) -> None:
+        """Open, where the failures so far are enough to know."""
+        if not self.is_open:
+            self.is_open, self.until = True, now + self._pause
 
     def release(self, now: float, *, probe: bool) -> None:
         """The call was given up and says nothing about the deployment: another probe may go."""

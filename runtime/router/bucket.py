@@ -64,10 +64,13 @@ class RequestLimit:
         else:
             self._window.append([now, 1, now])
 
-    def told(self, limit: float | None, remaining: float | None, age_s: float) -> None:
-        """Learn from the provider: its limit, and what was left `age_s` seconds ago."""
+    def told(self, limit: float | None, remaining: float | None, age_s: float, in_flight: int = 0) -> None:
+        """Learn from the provider: its limit, and what was left `age_s` seconds ago, `in_flight` calls being out."""
         if limit and limit != self.limit:
+            raised = limit > self.limit
             self._set(limit)
+            if raised:
+                self.level = max(self.level, min(self.capacity, (remaining or 0.0) - in_flight))
         if remaining is not None:
             self.level = min(self.level, remaining + 1.0 + age_s * self.rate, self.capacity)
 

@@ -85,7 +85,7 @@ class Call:
         self.clock = clock
         self.deadline = deadline
         self.spending = spending
-        self.started = clock()
+        self.started = self.patient_since = clock()
         self.queued_s = 0.0
         self.first_token_s: float | None = None
         self.hedge: Ticket | None = None

@@ -183,7 +183,7 @@ def _deployments(where: str, entry: Any, env: Mapping[str, str]) -> Iterator[Dep
     except msgspec.ValidationError as error:
         raise RouterConfigInvalid(f"{where}: {error}") from None
     variable = row.key_env or KEYS.get(row.provider)
-    if not variable:
+    if not variable or row.key_env == []:
         raise RouterConfigInvalid(f"{where}.key_env is missing: name the variable that holds the key")
     variables = [variable] if isinstance(variable, str) else variable
     if len(set(variables)) < len(variables):

@@ -127,7 +127,7 @@ class Lane:
             limit, remaining = self._bounded(told[0], limits.requests_per_min), told[1]
             if self.requests is None:
                 self.requests = RequestLimit(limit, limits.burst_s, level=remaining or 0.0, now=now)
-            self.requests.told(limit, remaining, now - ticket.at)
+            self.requests.told(limit, remaining, now - ticket.at, self.in_flight)
             self.pace.known(self.requests.rate)
         if (told := _told(headers, "tokens")) is not None:
             limit, remaining = self._bounded(told[0], limits.tokens_per_min), told[1]

@@ -21,6 +21,9 @@ GROWTH = 0.02
 """Added after it, as a part of the rate a second."""
 
 BELOW = 0.9
+TELLING_S = 0.25
+"""A shorter time tells how much a provider takes at once, not how much it bears: the search begins again."""
+
 BURST_S = 0.1
 
 
@@ -35,6 +38,7 @@ class Pace:
         self.rate = math.inf if known else FIRST
         self._refused = False
         self._level = FIRST
+        self._most = FIRST
         self._at = 0.0
         self._since = -math.inf
         self._sent = 0
@@ -73,11 +77,13 @@ class Pace:
         if again:
             return
         took = now - self._since
-        found = max(self._sent, 0) / took if took > 0 and self._sent > 0 else math.inf
-        self.rate = max(LEAST, BELOW * min(found, self.rate) if found < math.inf else min(self.rate, FIRST) / 2)
-        self._refused = True
+        self._refused = took >= TELLING_S
+        if self._refused:
+            self.rate = max(LEAST, min(BELOW * self._sent / took, self.rate))
+        else:
+            self.rate = min(self.rate, FIRST)
         self._sent, self._since = 0, now
-        self._level, self._at = min(self._level, 1.0), until
+        self._level, self._most, self._at = 0.0, 1.0, until
 
     def known(self, per_s: float) -> None:
         """The limit is known: there is nothing to find, unless it was refused below it."""
@@ -86,6 +92,6 @@ class Pace:
 
     def _advance(self, now: float) -> None:
         if now > self._at:
-            most = max(1.0 if self._refused else FIRST, self.rate * BURST_S)
+            most = max(self._most, self.rate * BURST_S)
             self._level = min(most, self._level + (now - self._at) * self.rate)
             self._at = now

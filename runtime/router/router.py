@@ -34,6 +34,7 @@ from .race import race
 from .retries import RetryBudget
 from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
 from .sender import Sender
+from .snapshot import LaneSnapshot, LineSnapshot
 from .standing import Standing, inherited_deadline, standing
 from .watch import AllDown, Shed, Watch
 
@@ -43,25 +44,6 @@ if TYPE_CHECKING:
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 8.0
 """Waits before a call goes back to where it failed; each is twice the one before, and a random half less."""
-
-
-class LaneSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How a deployment fares; `why` is its last failure, `tokens_used` counts the last minute."""
-
-    deployment: str
-    breaker: str
-    why: str
-    in_flight: int
-    tokens_used: float
-    outcomes: dict[str, int]
-
-
-class LineSnapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """The line for a model: calls that wait, and the seconds that one more would wait if all goes well."""
-
-    model: str
-    waiting: int
-    expected_s: float
 
 
 current_router: ContextVar[Router | None] = ContextVar("greenroom_router", default=None)
@@ -100,6 +82,7 @@ class Router:
             if model not in config.models:
                 self._routes[model] = (*self._routes.get(model, ()), Route(lane, 1.0, 0))
         self._scheduler = Scheduler(_now, config.max_waiting)
+        self._scouts: dict[tuple[Route, ...], Call] = {}
         self._retries = RetryBudget(config.retry_ratio)
         self._hedges = HedgeBudget(config.hedge.share if config.hedge else 0.0)
         self._cache = Cache(config.cache, _now) if config.cache else None
@@ -252,7 +235,11 @@ class Router:
 
     async def _answer(self, call: Call, routes: tuple[Route, ...], found: Standing) -> httpx2.Response:
         try:
-            return await self._send(call, routes, found)
+            try:
+                return await self._send(call, routes, found)
+            finally:
+                if self._scouts.get(routes) is call:
+                    del self._scouts[routes]
         except Unplaceable:
             response = answer.refuse(
                 400,
@@ -299,6 +286,8 @@ class Router:
             elif refusal.kind == "unavailable":
                 tries += not ticket.probe
                 call.avoid |= {ticket.lane.name}
+                if tries >= self.config.max_attempts and refusal.status in OUTAGE and _failing(routes):
+                    tries = 0
                 await self._back_off(call, routes, tries)
         call.over("failed")
         if last is not None:
@@ -308,7 +297,7 @@ class Router:
 
     async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket | None:
         """Wait in line; None: for as long as a call may. While all is down, whoever has patience waits elsewhere."""
-        watch = Watch(self._scheduler, call, routes, found, self._states)
+        watch = Watch(self._scheduler, call, routes, found, self._states, self._scouts)
         while True:
             asked_at = _now()
             try:
@@ -322,9 +311,11 @@ class Router:
             finally:
                 call.queued_s += _now() - asked_at
             assert found.patience is not None
+            if self._scouts.get(routes) is call:
+                del self._scouts[routes]
             pause_s = min(pause_s, max(0.0, call.deadline - _now()))
             await found.patience(f"room for {call.asked}: {self._states(routes)}", pause_s)
-            call.queued_s = 0.0
+            call.queued_s, call.patient_since = 0.0, _now()
 
     async def _attempt(
         self, call: Call, ticket: Ticket, routes: tuple[Route, ...]
@@ -380,6 +371,18 @@ class Router:
         now = _now()
         return min((route.lane.up_in(now) for route in routes), default=0.0)
 
+
+def _failing(routes: tuple[Route, ...]) -> bool:
+    """Say whether the last word of every deployment was a failure: then all are down, and are left alone."""
+    if not all(route.lane.breaker.failures for route in routes):
+        return False
+    for route in routes:
+        route.lane.breaker.trip(_now())
+    return True
+
+
+OUTAGE = frozenset({502, 503, 504, 529})
+"""What a provider says that is down. After too many of other failures (500) it may be the call that is at fault."""
 
 _CODES = {"quota": "insufficient_quota", "refused": "refused"}
 

@@ -24,7 +24,7 @@ IN_LINE_S = 1.5
 SHORTEST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 30.0
 """How long it then waits elsewhere: half as long as the outage lasts, between these; up to twice as long, by chance,
-so that those who wait come back one by one, and there is always one to notice the end."""
+so that those who wait come back one by one. The first call of each model stays in line, to notice the end."""
 
 
 class AllDown(Exception):
@@ -50,6 +50,7 @@ class Watch:
 
     Args:
         states: says in words how deployments fare.
+        scouts: the calls that stay in line whatever happens, one for each set of deployments.
     """
 
     def __init__(
@@ -59,15 +60,16 @@ class Watch:
         routes: tuple[Route, ...],
         found: Standing,
         states: Callable[[tuple[Route, ...]], str],
+        scouts: dict[tuple[Route, ...], Call],
     ) -> None:
         self._scheduler = scheduler
         self._call = call
         self._routes = routes
         self._found = found
         self._states = states
+        self._scouts = scouts
         self._looked = 0
         self._tell_after = FIRST_LOOK_S
-        self._began = scheduler.clock()
 
     def look(self) -> float | None:
         """Look; return the seconds until the next look, None for no other.
@@ -82,10 +84,14 @@ class Watch:
             expected = self._expected()
             if now + expected > call.deadline and call.deadline > now:
                 raise Shed(expected, call.deadline - now)
-        waited = now - self._began
+        waited = now - call.patient_since
         down = all(route.lane.breaker.is_open for route in self._routes)
-        if down and found.patience is not None and waited >= IN_LINE_S:
-            self._began = now
+        if (
+            down
+            and found.patience is not None
+            and waited >= IN_LINE_S
+            and self._scouts.setdefault(self._routes, call) is not call
+        ):
             since = max(route.lane.breaker.since for route in self._routes)
             raise AllDown(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, (now - since) / 2)))
         self._looked += 1

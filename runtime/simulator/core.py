@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from .plan import Fault, Limits, PlanInvalid, ProviderPlan, default_plans
+from .windows import Windows
 
 KEPT = 10_000
 """Requests remembered."""
@@ -65,6 +66,7 @@ class Provider:
         self.clock = clock
         self.in_flight = 0
         self.counts: dict[str, int] = {}
+        self.windows: dict[str, Windows] = {}
         self._meters: dict[str, tuple[Meter, Meter]] = {}
 
     def meters(self, model: str) -> tuple[Meter, Meter]:
@@ -170,6 +172,10 @@ class Simulator:
                 return fault
         return None
 
+    def chance(self) -> float:
+        """Draw a number from 0 to 1."""
+        return self._random.random()
+
     def spread(self, median: float, jitter: float) -> float:
         """Draw a duration."""
         return median * self._random.lognormvariate(0.0, jitter) if median > 0 else 0.0
@@ -177,8 +183,21 @@ class Simulator:
     def record(self, provider: Provider, model: str, path: str, status: int, tokens: int = 0) -> None:
         """Remember a request."""
         self.seen.append(Seen(self.now(), provider.plan.name, model, path, status, tokens))
+        if model:
+            provider.windows.setdefault(model, Windows()).add(self.now(), tokens)
         key = str(status)
         provider.counts[key] = provider.counts.get(key, 0) + 1
+
+    def over_limit_windows(self) -> int:
+        """Return how many minutes of any model held more requests or tokens than its limits allow; refused ones count.
+
+        Models are counted apart, and minutes begin at whole seconds.
+        """
+        return sum(
+            windows.over(provider.plan.limits)
+            for provider in self.providers.values()
+            for windows in provider.windows.values()
+        )
 
     def state(self) -> dict[str, object]:
         """Return what it saw, by provider."""
@@ -189,11 +208,13 @@ class Simulator:
             "seed": self.seed,
             "faults": [msgspec.to_builtins(fault) for fault in self.faults],
             "http_429": sum(provider.counts.get("429", 0) for provider in self.providers.values()),
+            "over_limit_windows": self.over_limit_windows(),
             "providers": {
                 name: {
                     "requests": sum(provider.counts.values()),
                     "by_status": dict(provider.counts),
                     "in_flight": provider.in_flight,
+                    "busiest_minute": {model: seen.busiest()[0] for model, seen in provider.windows.items()},
                     "limits": msgspec.to_builtins(provider.plan.limits),
                     "models": list(provider.plan.models),
                 }

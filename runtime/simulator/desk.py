@@ -158,6 +158,8 @@ class Desk:
         if kind is FaultKind.EMPTY:
             self.sim.record(provider, model, path, 200)
             raise _Refused(Answer(200, {**wire.MARK, "content-type": "application/json"}, b""))
+        if kind is FaultKind.BROWN_OUT and self.sim.chance() < 0.3:
+            raise self._refusal(provider, path, model, 503, "The server is overloaded or not ready yet.")
         if kind is FaultKind.SLOW:
             await anyio.sleep(SLOW_S)
 
@@ -166,7 +168,7 @@ class Desk:
         data, used = reply.vectors(request.body)
         self.sim.record(request.provider, request.model, request.path, 200, used)
         with admission:
-            await self._pause(request.provider, 0)
+            await self._pause(request.provider, 0, fault)
             await _stall(fault)
             admission.used = used
         usage = {"prompt_tokens": used, "total_tokens": used}
@@ -180,7 +182,7 @@ class Desk:
             events = self._stream(request, fault, admission, message, finish, usage)
             return Answer(200, told | {"content-type": "text/event-stream"}, events)
         with admission:
-            await self._pause(request.provider, usage[1])
+            await self._pause(request.provider, usage[1], fault)
             await _stall(fault)
             admission.used = sum(usage)
         return _json(wire.completion(request.number, request.model, message, finish, usage), told, fault)
@@ -198,7 +200,7 @@ class Desk:
         every = usage if request.provider.plan.name == "gemini" else None
         number, model = request.number, request.model
         with admission:
-            await self._pause(request.provider, 0)
+            await self._pause(request.provider, 0, fault)
             yield wire.chunk(number, model, {"role": "assistant", "content": ""}, usage=every)
             pieces = wire.pieces(message, PIECE)
             for at in range(len(pieces) + 1):
@@ -224,13 +226,22 @@ class Desk:
             yield wire.chunk(number, model, None, usage=usage)
         yield b"data: [DONE]\n\n"
 
-    async def _pause(self, provider: Provider, tokens: int) -> None:
+    async def _pause(self, provider: Provider, tokens: int, fault: Fault | None) -> None:
         latency = provider.plan.latency
-        seconds = self.sim.spread(latency.first_token_s, latency.jitter)
+        seconds = self.sim.spread(latency.first_token_s, latency.jitter) * _slowed(fault, self.sim.now())
         if latency.tokens_per_s:
             seconds += tokens / latency.tokens_per_s
         if seconds:
             await anyio.sleep(seconds)
+
+
+def _slowed(fault: Fault | None, now: float) -> float:
+    """Return how many times as long an answer takes."""
+    if fault is None or fault.kind not in (FaultKind.BROWN_OUT, FaultKind.RAMP):
+        return 1.0
+    if fault.kind is FaultKind.BROWN_OUT:
+        return fault.factor
+    return 1.0 + (fault.factor - 1.0) * min(1.0, (now - fault.from_s) / max(1e-9, fault.until_s - fault.from_s))
 
 
 async def _stall(fault: Fault | None) -> None:

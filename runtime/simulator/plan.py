@@ -54,6 +54,8 @@ class FaultKind(Enum):
     ERROR_EVENT = "error_event"
     HTML = "html"
     EMPTY = "empty"
+    BROWN_OUT = "brown_out"
+    RAMP = "ramp"
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +68,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         share: the part of the calls that it hits, 0 to 1.
         from_s, until_s: when, in seconds since the start.
         times: how often at most.
+        factor: of brown_out and ramp: how many times as long answers take, 1 or more; a ramp gets there at `until`.
         after: for stall, cut, truncate, malformed, error_event: after how many pieces of a stream; 0: before any.
     """
 
@@ -78,6 +81,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     until_s: float = float("inf")
     times: int | None = None
     after: int = 3
+    factor: float = 5.0
 
     @staticmethod
     def parse(text: str) -> Fault:
@@ -98,6 +102,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
                 kinds = ", ".join(one.value for one in FaultKind)
                 raise PlanInvalid(f"fault {text!r}: {kind!r} is no kind: give a status (400-599) or {kinds}") from None
         types = {"model": str, "share": float, "from": float, "until": float, "times": int, "after": int, "status": int}
+        types["factor"] = float
         for option in options:
             name, _, value = option.partition("=")
             if name not in types:
@@ -110,11 +115,14 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""
+        if self.kind is FaultKind.RAMP and self.until_s == float("inf"):
+            raise PlanInvalid(f"fault of {self.provider!r}: a ramp has to end: give until")
         for name, ok, fix in (
             ("share", 0 <= self.share <= 1, "a part from 0 to 1"),
             ("from", 0 <= self.from_s <= self.until_s, "seconds from 0 to until"),
             ("times", self.times is None or self.times >= 1, "1 or more"),
             ("after", self.after >= 0, "0 or more pieces"),
+            ("factor", self.factor >= 1, "1 or more"),
             ("status", 400 <= self.status <= 599, "400 to 599"),
         ):
             if not ok:
@@ -128,6 +136,38 @@ class ProviderPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models: tuple[str, ...]
     limits: Limits = Limits()
     latency: Latency = Latency()
+
+
+TIERS = {
+    "free": (Limits(requests_per_min=3, tokens_per_min=40_000), Limits(requests_per_min=10, tokens_per_min=250_000)),
+    "1": (Limits(requests_per_min=500, tokens_per_min=30_000), Limits(requests_per_min=150, tokens_per_min=1_000_000)),
+    "2": (
+        Limits(requests_per_min=5_000, tokens_per_min=450_000),
+        Limits(requests_per_min=1_000, tokens_per_min=2_000_000),
+    ),
+    "3": (
+        Limits(requests_per_min=5_000, tokens_per_min=800_000),
+        Limits(requests_per_min=2_000, tokens_per_min=4_000_000),
+    ),
+    "5": (
+        Limits(requests_per_min=10_000, tokens_per_min=30_000_000),
+        Limits(requests_per_min=2_000, tokens_per_min=8_000_000),
+    ),
+}
+"""Limits of one model in the size of the providers' usage tiers: (OpenAI, Gemini). Accounts and models differ."""
+
+
+def tier_plans(tier: str) -> tuple[ProviderPlan, ...]:
+    """Return both providers with the limits of a usage tier.
+
+    Raises:
+        PlanInvalid: there is no such tier.
+    """
+    if tier not in TIERS:
+        raise PlanInvalid(f"tier {tier!r} is unknown: give {', '.join(TIERS)}")
+    return tuple(
+        msgspec.structs.replace(plan, limits=limits) for plan, limits in zip(default_plans(), TIERS[tier], strict=True)
+    )
 
 
 def default_plans(*, openai_rpm: float = 500, gemini_rpm: float = 300) -> tuple[ProviderPlan, ...]:

@@ -30,6 +30,9 @@ ONCE = {
     FaultKind.HTML: "unavailable",
     FaultKind.EMPTY: "unavailable",
 }
+SLOW = {FaultKind.BROWN_OUT, FaultKind.RAMP}
+"""They make answers late, and do not spoil them."""
+
 STREAMED = [
     FaultKind.CUT,
     FaultKind.TRUNCATE,
@@ -43,7 +46,7 @@ def only(provider: str) -> dict[str, tuple[object, ...]]:
     return {"smart": (deployment(provider),)}
 
 
-@pytest.mark.parametrize("kind", FaultKind)
+@pytest.mark.parametrize("kind", ONCE)
 @pytest.mark.parametrize("faulty", ["openai", "gemini"])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_fault_of_one_provider_is_answered_by_the_other(
@@ -187,10 +190,16 @@ async def test_failures_back_off_where_there_is_nowhere_else_to_go(rig: RigMaker
 
 
 async def test_a_call_gives_up_after_its_attempts(rig: RigMaker) -> None:
-    async with rig("*:503", models=only("openai"), max_attempts=2) as one:
+    async with rig("*:500", models=only("openai"), max_attempts=2) as one:
         with pytest.raises(openai.InternalServerError):
             await one.ask()
         assert len(one.sim.seen) == 2
+
+
+async def test_a_call_does_not_give_up_while_everything_is_down(rig: RigMaker) -> None:
+    async with rig("*:503:until=20", max_attempts=2) as one:
+        await one.ask()
+        assert 20 <= asyncio.get_running_loop().time() <= 30
 
 
 async def test_a_call_too_long_for_one_model_goes_to_another_and_blames_nobody(rig: RigMaker) -> None:
@@ -202,5 +211,5 @@ async def test_a_call_too_long_for_one_model_goes_to_another_and_blames_nobody(r
 
 
 def test_every_fault_is_covered() -> None:
-    assert set(ONCE) == set(FaultKind)
+    assert {*ONCE, *SLOW} == set(FaultKind)
     assert Fault.parse("openai:cut").kind is FaultKind.CUT

@@ -1,0 +1,71 @@
+"""LLM calls as a run sees them: what they find where they are made, and how they are recorded.
+
+Why: the router knows nothing of runs, and a run nothing of deployments. Here a call inherits its run's tenant,
+priority and deadline, waits as a part of its run, and leaves its account in the run's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+import msgspec
+
+from .records import LLMAttempt, LLMCall
+from .router import CallRecord, Position, Router, Standing, current_router, observer, standing
+from .step import Attempt
+
+
+@contextmanager
+def surround(router: Router, attempt: Attempt) -> Iterator[None]:
+    """Set what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
+    deadline = attempt.deadline
+    if attempt.timeout_s is not None:
+        deadline = min(deadline, anyio.current_time() + attempt.timeout_s)
+    found = Standing(
+        tenant=attempt.lane.tenant,
+        priority=attempt.lane.priority,
+        deadline=deadline,
+        patience=attempt.patience,
+        tell=lambda position: attempt.note(waiting(position), msgspec.structs.asdict(position)),
+    )
+    used = current_router.set(router)
+    watcher = observer.set(lambda call: attempt.observe(llm_record(call)))
+    inherited = standing.set(found)
+    try:
+        yield
+    finally:
+        standing.reset(inherited)
+        observer.reset(watcher)
+        current_router.reset(used)
+
+
+def waiting(position: Position) -> str:
+    """Say in one line where a call stands that waits for room."""
+    return f"waiting for {position.model}: {position.ahead} ahead, about {position.expected_s:.0f} s"
+
+
+def llm_record(call: CallRecord) -> LLMCall:
+    """Put the router's account of a call into the log's words; the attempt fills in its step."""
+    return LLMCall(
+        step="",
+        attempt=0,
+        status=call.status,
+        deployment=call.deployment,
+        provider=call.provider,
+        model=call.model,
+        asked_model=call.asked_model,
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        cost_usd=call.cost_usd,
+        seconds=call.latency_s,
+        first_token_s=call.first_token_s,
+        queued_s=call.queued_s,
+        stream=call.stream,
+        reason=call.reason,
+        attempts=tuple(
+            LLMAttempt(deployment=a.deployment, outcome=a.outcome, seconds=a.latency_s, error=a.error or "")
+            for a in call.attempts
+        ),
+    )
