@@ -297,6 +297,9 @@ class Router:
 
     async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket | None:
         """Wait in line; None: for as long as a call may. While all is down, whoever has patience waits elsewhere."""
+        ticket = self._scheduler.at_once(routes, call.tokens, call.avoid, call.order)
+        if ticket is not None:
+            return ticket
         watch = Watch(self._scheduler, call, routes, found, self._states, self._scouts)
         while True:
             asked_at = _now()
@@ -336,7 +339,7 @@ class Router:
         def another() -> Ticket | None:
             if self._sender is None or not self._hedges.ready:
                 return None
-            hedge = self._scheduler.at_once(others, call.tokens)
+            hedge = self._scheduler.at_once(others, call.tokens, frozenset(), call.order)
             if hedge is not None:
                 self._hedges.take()
                 call.hedge = hedge

@@ -121,15 +121,19 @@ class Scheduler:
                 return at
         return at + left / rate if rate > 0 else at
 
-    def at_once(self, routes: tuple[Route, ...], tokens: float) -> Ticket | None:
-        """Take room for a call that does not wait; None: there is none, or somebody waits for it."""
+    def at_once(self, routes: tuple[Route, ...], tokens: float, avoid: frozenset[str], order: Order) -> Ticket | None:
+        """Take room for a call that need not wait in line; None: there is none, or somebody waits for it."""
+        if self._lines:
+            waited_for = {route.lane for others, line in self._lines.items() if line for route in others}
+            if any(route.lane in waited_for for route in routes):
+                return None
         now = self.clock()
-        waited_for = {route.lane for others, line in self._lines.items() if line for route in others}
-        for route in sorted(routes, key=_load):
-            lane = route.lane
-            if lane not in waited_for and lane.fits(tokens) and not lane.down(now) and lane.wait(tokens, now) == 0.0:
-                return lane.take(tokens, self.clock, self.dispatch)
-        return None
+        fitting = [route for route in routes if route.lane.fits(tokens)]
+        ready = [route for route in _wanted(fitting, avoid, now) if route.lane.wait(tokens, now) == 0.0]
+        if not ready:
+            return None
+        self._turn = max(self._turn, order[1])
+        return min(ready, key=_load).lane.take(tokens, self.clock, self.dispatch)
 
     async def acquire(
         self,
@@ -208,7 +212,7 @@ class Scheduler:
             elif all(route.lane.refused(now) for route in fitting):
                 self._leave(line, at).set_exception(NobodyLeft())
             else:
-                wanted = _wanted(fitting, waiter, now)
+                wanted = _wanted(fitting, waiter.avoid, now)
                 waits = {route.lane: route.lane.wait(waiter.tokens, now) for route in fitting}
                 ready = [route for route in wanted if waits[route.lane] == 0.0 and route.lane not in kept]
                 if ready:
@@ -245,10 +249,10 @@ class Scheduler:
             self._timer = asyncio.get_running_loop().call_later(max(after_s, SOONEST_S), self.dispatch)
 
 
-def _wanted(fitting: list[Route], waiter: _Waiter, now: float) -> list[Route]:
+def _wanted(fitting: list[Route], avoid: frozenset[str], now: float) -> list[Route]:
     """Return where a call should go: the lowest tier that is up, and there where it has not failed yet."""
     up = [route for route in fitting if not route.lane.down(now)]
-    candidates = [route for route in up if route.lane.name not in waiter.avoid] or up
+    candidates = [route for route in up if route.lane.name not in avoid] or up
     tier = min((route.tier for route in candidates), default=0)
     return [route for route in candidates if route.tier == tier] or fitting
 

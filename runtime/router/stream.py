@@ -42,7 +42,8 @@ class Events:
         self.usage: tuple[int, int] | None = None
         self.finished = False
         self._response = response
-        self._source = response.aiter_bytes()
+        plain = "content-encoding" not in response.headers and isinstance(response.stream, httpx2.AsyncByteStream)
+        self._source = aiter(response.stream) if plain else response.aiter_bytes()  # type: ignore[arg-type]
         self._show_usage = show_usage
         self._between_s = timeouts.between_tokens
         self._bytes = b""
@@ -64,21 +65,23 @@ class Events:
             raise self._failure
 
     async def next(self) -> bytes | None:
-        """Return the next event; None at the end.
+        """Return what has come, one event or more; None at the end.
 
         Raises:
             Broken: it is cut, stalls, is not what it claims to be, or carries an error.
         """
         while not self._ready and not self._ended:
             try:
-                with anyio.fail_after(self._between_s):
+                async with asyncio.timeout(self._between_s):
                     self._moved = False
                     while not self._moved and not self._ended:
                         await self._read()
             except TimeoutError:
                 self._end(Broken.unavailable(f"no data for {self._between_s:g} s in a stream"))
         if self._ready:
-            return self._ready.popleft()
+            events = b"".join(self._ready) if len(self._ready) > 1 else self._ready[0]
+            self._ready.clear()
+            return events
         if self._failure is not None:
             raise self._failure
         return None
@@ -95,7 +98,9 @@ class Events:
         except (httpx2.RequestError, httpx2.StreamError) as error:
             self._end(Broken.unavailable(f"stream cut: {type(error).__name__}"))
             return
-        self._bytes = (self._bytes + (block or b"")).replace(b"\r\n", b"\n")
+        self._bytes += block or b""
+        if b"\r" in self._bytes:
+            self._bytes = self._bytes.replace(b"\r\n", b"\n")
         *events, self._bytes = self._bytes.split(b"\n\n")
         if block is None:
             events.append(self._bytes)
@@ -119,13 +124,18 @@ class Events:
 
     def _look(self, event: bytes) -> bool:
         """Look at an event; say whether it is the caller's to see."""
-        data = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
+        if event.startswith(b"data:") and b"\n" not in event:
+            data = event[5:].strip()
+        else:
+            data = b"\n".join(line[5:].strip() for line in event.split(b"\n") if line.startswith(b"data:"))
         if not data:
             return True
         self._moved = True
         if data == b"[DONE]":
             self.finished = True
             return True
+        if self._shown and (chunk := _plain(data)) is not None:
+            return chunk
         try:
             found = msgspec.json.decode(data)
         except msgspec.DecodeError:
@@ -156,6 +166,31 @@ class Events:
             self.usage = usage_of(answer) or self.usage
         self._shown = self._shown or kind.endswith(".delta")
         return True
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: Any = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice]
+    type: Any = None
+    error: Any = None
+    usage: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+def _plain(data: bytes) -> bool | None:
+    """Say that a chunk is one of the many that hold a piece of text and nothing else; None: look at it closely."""
+    try:
+        chunk = _decode(data)
+    except msgspec.DecodeError:
+        return None
+    if chunk.type is not None or chunk.error is not None or chunk.usage is not None or not chunk.choices:
+        return None
+    return None if any(choice.finish_reason for choice in chunk.choices) else True
 
 
 class RoutedStream(httpx2.AsyncByteStream):
