@@ -22,7 +22,7 @@ from .routing.cost import IN_FLIGHT, added_us, costs
 from .routing.providers import Providers, providers
 
 OURS = "greenroom"
-LITELLM = Path(__file__).parent / ".venv-litellm/bin/python"
+LITELLM = Path(__file__).parents[1] / ".venv-litellm/bin/python"
 
 
 async def bursts(at: Providers) -> dict[tuple[str, str], tuple[Outage, Outcome]]:

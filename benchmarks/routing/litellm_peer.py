@@ -1,8 +1,8 @@
 """LiteLLM's Router, measured in an environment of its own: python litellm_peer.py URL CALLS IN_FLIGHT -> calls/s.
 
-Not imported: it is run with the interpreter of `benchmarks/.venv-litellm`, where that exists:
+Not imported: it is run with the interpreter of `.venv-litellm`, where that exists:
 
-    python3 -m venv benchmarks/.venv-litellm && benchmarks/.venv-litellm/bin/pip install litellm
+    python3 -m venv .venv-litellm && .venv-litellm/bin/pip install litellm
 """
 
 from __future__ import annotations
