@@ -63,6 +63,7 @@ class Holder:
         wait = self._limit.wait(now) if self._limit is not None else 0.0
         if wait == 0.0 and self._limit is not None:
             self._limit.take(now)
+            self._limit.left(now)
         return wait
 
 

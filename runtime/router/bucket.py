@@ -42,6 +42,7 @@ class RequestLimit:
         self._burst_s = burst_s
         self._at = now
         self._sent = 0
+        self._unsent = 0
         self._window: deque[list[float]] = deque()
         self._set(limit)
         self.level = min(self.capacity, level)
@@ -58,11 +59,21 @@ class RequestLimit:
         self._advance(now)
         self.level -= 1.0
         self._sent += 1
+        self._unsent += 1
         if self._window and now - self._window[-1][2] < GRAIN_S:
             self._window[-1][0] = now
             self._window[-1][1] += 1
         else:
             self._window.append([now, 1, now])
+
+    def left(self, now: float) -> None:
+        """One that was taken is on its way now.
+
+        Until then the provider's bucket may be full and gain nothing: where this process is so busy that calls leave
+        late, they would arrive together with those that the time in between seems to allow.
+        """
+        self._advance(now)
+        self._unsent -= 1
 
     def told(self, limit: float | None, remaining: float | None, age_s: float, in_flight: int = 0) -> None:
         """Learn from the provider: its limit, and what was left `age_s` seconds ago, `in_flight` calls being out."""
@@ -85,7 +96,8 @@ class RequestLimit:
 
     def _advance(self, now: float) -> None:
         if now > self._at:
-            self.level = min(self.capacity, self.level + (now - self._at) * self.rate)
+            most = max(self.capacity - self._unsent, self.level)
+            self.level = min(most, self.level + (now - self._at) * self.rate)
             self._at = now
         while self._window and self._window[0][0] + WINDOW_S + MARGIN_S <= now:
             self._sent -= int(self._window.popleft()[1])

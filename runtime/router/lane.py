@@ -166,7 +166,7 @@ class Lane:
 class Ticket:
     """The right to send one call to one deployment. The first ending counts; more do nothing."""
 
-    __slots__ = ("_clock", "_freed", "_reservation", "at", "lane", "open", "probe", "used")
+    __slots__ = ("_clock", "_freed", "_reservation", "at", "lane", "open", "probe", "requests", "sent", "used")
 
     def __init__(
         self,
@@ -177,13 +177,22 @@ class Ticket:
         freed: Callable[[], None],
     ) -> None:
         self.lane = lane
+        self.requests = lane.requests
         self.open = True
+        self.sent = False
         self.probe = probe
         self.at = clock()
         self.used = lane.tokens.used if lane.tokens is not None else math.inf
         self._reservation = reservation
         self._clock = clock
         self._freed = freed
+
+    def left(self) -> None:
+        """The call is on its way."""
+        if not self.sent:
+            self.sent = True
+            if self.requests is not None:
+                self.requests.left(self._clock())
 
     def told(self, headers: Mapping[str, str]) -> None:
         """The provider's headers are here."""
@@ -209,6 +218,7 @@ class Ticket:
             self._end(outcome, tokens)
 
     def _end(self, outcome: str, tokens: int | None) -> None:
+        self.left()
         self.open = False
         self.lane.in_flight -= 1
         self.lane.outcomes[outcome] = self.lane.outcomes.get(outcome, 0) + 1

@@ -38,6 +38,7 @@ class Sender:
         self._transport = transport
         self._now = clock
         self._restarts = restarts
+        self._traced = isinstance(transport, httpx2.AsyncHTTPTransport)
 
     async def attempt(self, call: Call, ticket: Ticket) -> tuple[httpx2.Response, Refusal | None]:
         """Send the call to one deployment; return its answer, and how it refused.
@@ -94,6 +95,23 @@ class Sender:
     def _request(self, call: Call, ticket: Ticket) -> httpx2.Request:
         deployment = ticket.lane.deployment
         total_s = deployment.timeouts.total
+        extensions: dict[str, Any] = {
+            "timeout": {
+                "connect": deployment.timeouts.connect,
+                "read": total_s,
+                "write": total_s,
+                "pool": total_s,
+            }
+        }
+        if self._traced and ticket.requests is not None:
+
+            async def trace(event: str, info: Any) -> None:
+                if event.endswith("send_request_headers.complete"):
+                    ticket.left()
+
+            extensions["trace"] = trace
+        else:
+            ticket.left()
         return httpx2.Request(
             "POST",
             deployment.base_url.rstrip("/") + call.path,
@@ -103,14 +121,7 @@ class Sender:
                 "content-type": "application/json",
                 "accept-encoding": "identity",
             },
-            extensions={
-                "timeout": {
-                    "connect": deployment.timeouts.connect,
-                    "read": total_s,
-                    "write": total_s,
-                    "pool": total_s,
-                }
-            },
+            extensions=extensions,
         )
 
     async def _read(self, response: httpx2.Response, scope: anyio.CancelScope, until: float, between_s: float) -> bytes:

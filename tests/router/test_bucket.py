@@ -26,8 +26,31 @@ def test_no_window_holds_more_requests_than_the_limit(limit: int, burst_s: float
         now += bucket.wait(now)
         assert bucket.wait(now) == 0
         bucket.take(now)
+        bucket.left(now)
         sent.append((now, 1.0))
     assert busiest(sent) <= limit
+
+
+@given(
+    limit=st.integers(60, 600),
+    delays=st.lists(st.sampled_from([0.0, 0.0, 0.4, 3.0]), min_size=1, max_size=30),
+)
+def test_calls_that_leave_late_do_not_arrive_too_many_at_once(limit: int, delays: list[float]) -> None:
+    """The provider's bucket holds a second's worth; calls leave in order, some late: it is never overdrawn."""
+    bucket, now, unsent = RequestLimit(limit, 1.0), 0.0, 0
+    rate = limit / 60
+    level, at = rate, 0.0
+    for delay in delays:
+        while bucket.wait(now) == 0 and unsent < 50:
+            bucket.take(now)
+            unsent += 1
+        now += delay
+        for _ in range(unsent):
+            level, at = min(rate, level + (now - at) * rate) - 1, now
+            assert level >= -1e-6
+            bucket.left(now)
+        unsent = 0
+        now += bucket.wait(now)
 
 
 USES = st.lists(
