@@ -187,7 +187,7 @@ class RunHandle(Generic[R]):
             UnknownInlet: its workflow does not declare this signal.
             RunEnded: it has ended.
         """
-        await self._runs.signal(self.run_id, signal.name, to_json(value, f"signal {signal.name}"))
+        await self._runs.inlets.signal(self.run_id, signal.name, to_json(value, f"signal {signal.name}"))
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask it to stop."""
