@@ -20,6 +20,7 @@ from ..transports import Terms
 from .errors import DefinitionInvalid
 from .payload import parse_input, to_json
 from .policies import ONCE, Cache, Policies, Rate, Retry, Timeout
+from .schedules import Schedule
 from .signature import Signature, parameters_of, signature_of
 
 P = ParamSpec("P")
@@ -154,6 +155,7 @@ class Workflow(Definition[P, R]):
         timeout_s: the run's deadline after it was created, seconds; None for none.
         terms: how its runs are claimed.
         key: the argument whose value its limits are counted by; None: all its runs together.
+        schedules: when runs start by themselves.
         signals: what may be sent to its runs, by name.
         approvals: what its runs may ask for, by name.
     """
@@ -161,6 +163,7 @@ class Workflow(Definition[P, R]):
     timeout_s: float | None = None
     terms: Terms = Terms()
     key: str | None = None
+    schedules: tuple[Schedule, ...] = ()
     signals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
     approvals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
 
@@ -265,6 +268,7 @@ def workflow(
     concurrency: int | None = None,
     starts: Rate | None = None,
     key: str | None = None,
+    schedules: Iterable[Schedule] = (),
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
 ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
@@ -278,6 +282,7 @@ def workflow(
     concurrency: int | None = None,
     starts: Rate | None = None,
     key: str | None = None,
+    schedules: Iterable[Schedule] = (),
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
 ) -> Any:
@@ -291,6 +296,7 @@ def workflow(
         concurrency: runs at work at once, over all workers; those that wait do not count.
         starts: the pace at which runs begin, over all workers.
         key: the argument whose value both are counted by, such as a user's id; by default all runs count together.
+        schedules: when runs start by themselves (`Cron`, `Every`).
         signals: what may be sent to its runs.
         approvals: what its runs may ask for.
 
@@ -320,6 +326,7 @@ def workflow(
             timeout_s=timeout,
             terms=terms,
             key=key,
+            schedules=tuple(schedules),
             signals=ways[0],
             approvals=ways[1],
         )

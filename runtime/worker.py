@@ -9,6 +9,7 @@ The tree, and the reason for each strategy:
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
     │  └─ <run id>    rest_for_one, 0           log -> body -> control: without its log a body must stop;
     │                                           when the body ends (significant), so does the run's tree
+    ├─ upkeep         one_for_one, 10 in 60 s   starts scheduled runs, removes old ones; apart from what executes
     ├─ heartbeat      permanent                 renews leases, hears of lost ones
     └─ claimer        permanent                 last in, first out: nothing is claimed while the rest goes down
 
@@ -53,6 +54,7 @@ from .execution import Execution
 from .records import LLMAttempt, LLMCall
 from .router import CallRecord, Router, RouterConfig, current_router, observer
 from .step import Attempt
+from .upkeep import Retention, Timetable, keep_pruned
 
 log = structlog.get_logger("greenroom.worker")
 
@@ -76,6 +78,7 @@ class WorkerSettings:
         capacity: runs executed at once.
         park_after_s: how long a run may only wait before it is parked: it gives up its lease and its place in memory.
         drain_s: how long a drain waits for steps under way before it hands their runs over all the same.
+        retention: which ended runs are removed; None: none.
         name: unique among workers; by default host, process and a random part.
         build: names the code that runs; by default a digest of the workflows' modules.
         seed: for the jitter of retries; by default random.
@@ -85,6 +88,7 @@ class WorkerSettings:
     capacity: int = 200
     park_after_s: float = 1.0
     drain_s: float = 30.0
+    retention: Retention | None = None
     name: str | None = None
     build: str | None = None
     seed: int | None = None
@@ -296,6 +300,21 @@ class Worker:
             )
         )
 
+    def _upkeep(self) -> SupervisorSpec:
+        timetable = Timetable(self._transport, self._workflows)
+
+        async def schedules(mailbox: Mailbox[Any]) -> None:
+            await timetable.keep()
+
+        async def retention(mailbox: Mailbox[Any]) -> None:
+            await keep_pruned(self._transport, self._settings.retention)
+
+        parts = [
+            ChildSpec(name="schedules", start=schedules, restart=Restart.TRANSIENT, shutdown=0),
+            ChildSpec(name="retention", start=retention, restart=Restart.TRANSIENT, shutdown=0),
+        ]
+        return SupervisorSpec(name="upkeep", intensity=10, period=60.0, children=tuple(parts))
+
     def _spec(self) -> SupervisorSpec:
         def dynamic(name: str) -> ChildSpec:
             return ChildSpec(name=name, start=SupervisorSpec(name=name, intensity=10, period=60.0), shutdown=None)
@@ -308,6 +327,7 @@ class Worker:
                 ChildSpec(name="router", start=lambda: RouterHost(self._router)),
                 dynamic("components"),
                 dynamic("runs"),
+                ChildSpec(name="upkeep", start=self._upkeep(), shutdown=None),
                 ChildSpec(name="heartbeat", start=self._keep, shutdown=0),
                 ChildSpec(name="claimer", start=self._claim, shutdown=0),
             ),

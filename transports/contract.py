@@ -180,8 +180,10 @@ class Transport(Protocol):
         """Let any build claim the live runs that are pinned to this one; how many there were."""
         ...
 
-    async def prune(self, before: float, *, limit: int) -> int:
-        """Remove at most `limit` runs that ended before this time, the longest ended first; how many were removed.
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
+        """Remove at most `limit` runs that ended before this time, or are not among the `keep` that ended last.
+
+        The longest ended goes first; returns how many were removed. A store may keep its newest run a while longer.
 
         A run goes whole: its row, log, tags and blobs. Its id and key stay known (`RunPruned`).
         """
@@ -190,8 +192,7 @@ class Transport(Protocol):
     async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
         """Keep data beside a run's log, under its digest; putting it again changes nothing.
 
-        Raises:
-            RunNotFound: no such run.
+        The run need not be there yet. Blobs go when it is pruned.
         """
         ...
 

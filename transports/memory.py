@@ -203,9 +203,10 @@ class MemoryTransport:
         self._board.hint((READY,))
         return len(pinned)
 
-    async def prune(self, before: float, *, limit: int) -> int:
-        ended = [run for run in self._runs.values() if run.state.terminal and run.updated < before]
-        ended = sorted(ended, key=lambda run: run.updated)[:limit]
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
+        ended = sorted((run for run in self._runs.values() if run.state.terminal), key=lambda run: run.updated)
+        beyond = 0 if keep is None else max(0, len(ended) - keep)
+        ended = [run for n, run in enumerate(ended) if run.updated < before or n < beyond][:limit]
         for run in ended:
             self._pruned.add(run.run_id)
             for table in (self._runs, self._numbers, self._logs, self._controls, self._blobs):
@@ -213,7 +214,6 @@ class MemoryTransport:
         return len(ended)
 
     async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
-        self._get(run_id)
         self._blobs.setdefault(run_id, {})[digest] = data
 
     async def blob_get(self, run_id: str, digest: str) -> bytes:

@@ -9,6 +9,7 @@ first, so that a refused operation has written nothing).
 
 from __future__ import annotations
 
+import math
 import secrets
 import sqlite3
 import time
@@ -254,13 +255,18 @@ class SqliteTransport:
 
         return await self._engine.write(work)
 
-    async def prune(self, before: float, *, limit: int) -> int:
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
         def work(db: sqlite3.Connection) -> int:
+            until = before
+            if keep is not None:
+                sql = f"SELECT updated FROM runs WHERE NOT {LIVE} ORDER BY updated DESC LIMIT 1 OFFSET ?"
+                oldest = db.execute(sql, (keep,)).fetchone()
+                until = max(before, math.nextafter(oldest[0], math.inf)) if oldest else before
             newest = db.execute("SELECT run_id FROM records ORDER BY number DESC LIMIT 1").fetchone()
             ended = db.execute(
                 f"SELECT number, run_id, key, digest FROM runs WHERE updated < ? AND NOT {LIVE} AND run_id != ?"
                 " ORDER BY updated LIMIT ?",
-                (before, newest[0] if newest else "", limit),
+                (until, newest[0] if newest else "", limit),
             ).fetchall()
             for number, run_id, key, digest in ended:
                 db.execute("INSERT INTO pruned VALUES (?, ?, ?)", (run_id, key, digest))
@@ -273,7 +279,6 @@ class SqliteTransport:
 
     async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
         def work(db: sqlite3.Connection) -> None:
-            get(db, run_id)
             db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (run_id, digest, data))
 
         await self._engine.write(work)
