@@ -227,4 +227,4 @@ class Host:
                     await life.live(self)
                 return
             if more:
-                line.append(life)
+                hosts.enter(life)  # and not only into the line: nobody may be serving it, when a handler has suspended

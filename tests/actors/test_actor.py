@@ -480,6 +480,18 @@ async def test_a_handler_that_waits_holds_up_nobody_else() -> None:
             await tree.stop_child(name)
 
 
+async def test_an_actor_whose_handlers_wait_goes_on_after_its_turn_though_nobody_else_has_work() -> None:
+    class Waiter(Actor[Any]):
+        async def receive(self, message: Any) -> Any:
+            await asyncio.sleep(0.1)
+            return message
+
+    async with supervise(root(w=Waiter)) as tree:
+        for number in range(300):
+            tree.ref("w").tell(number)
+        assert await tree.ref("w").ask("the last", timeout=100) == "the last"
+
+
 async def test_actors_on_many_hosts_at_once_leave_a_bounded_number_of_spare_ones() -> None:
     class Waiter(Actor[Any]):
         async def receive(self, message: Any) -> Any:
