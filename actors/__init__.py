@@ -12,19 +12,24 @@ from .errors import (
     ActorError,
     AlreadyStarted,
     AskTimeout,
+    LinkBroken,
     MailboxFull,
+    NameTaken,
     SpecInvalid,
     StartFailed,
+    StashFull,
     StrayCancellation,
     SupervisorFailed,
     SupervisorStopped,
     UnknownChild,
 )
 from .events import ChildExited, ChildRestarted, ChildStarted, DeadLetter, Escalated, KernelEvent
+from .group import Groups
 from .mailbox import Mailbox
-from .messages import Down, Exit, ExitReason, Request, Stop
-from .overflow import MailboxSpec, MailboxStatistics, Overflow
+from .messages import Down, Exit, Exited, ExitReason, Request, Stop
+from .overflow import InHand, MailboxSpec, MailboxStatistics, Overflow
 from .ref import Ref
+from .registry import Registry
 from .root import supervise
 from .spec import AutoShutdown, ChildSpec, Restart, Strategy, SupervisorSpec
 from .supervisor import Supervisor
@@ -47,17 +52,24 @@ __all__ = [
     "Escalated",
     "Exit",
     "ExitReason",
+    "Exited",
+    "Groups",
+    "InHand",
     "KernelEvent",
+    "LinkBroken",
     "Mailbox",
     "MailboxFull",
     "MailboxSpec",
     "MailboxStatistics",
+    "NameTaken",
     "Overflow",
     "Ref",
+    "Registry",
     "Request",
     "Restart",
     "SpecInvalid",
     "StartFailed",
+    "StashFull",
     "Stop",
     "Strategy",
     "StrayCancellation",

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 from .errors import MailboxFull
+from .group import Groups
 from .mailbox import Mailbox
 from .messages import NORMAL, ExitReason
 from .overflow import MailboxSpec
 from .ref import Ref
+from .registry import Registry
+from .stash import Stashed
 
 M = TypeVar("M")
 
@@ -117,8 +120,48 @@ class Context(Generic[M]):
         self._mailbox.monitor(ref)
 
     def demonitor(self, ref: Ref[Any]) -> None:
-        """Receive no `Down` of that actor."""
-        ref.mailbox.unwatch(self._mailbox)
+        """Receive no `Down` of that actor, also not one that is on its way."""
+        self._mailbox.demonitor(ref)
+
+    def link(self, ref: Ref[Any]) -> None:
+        """End together: when a life of one ends other than normally, so does that of the other, with the same reason.
+
+        It ends at the await where it is, or after the message in hand, and `stopped` runs.
+        """
+        self._mailbox.link(ref)
+
+    def unlink(self, ref: Ref[Any]) -> None:
+        """Undo `link`."""
+        self._mailbox.unlink(ref)
+
+    def trap_exits(self, on: bool = True) -> None:
+        """Receive an `Exited` ahead of all messages when a linked actor ends, also normally, and live on."""
+        self._mailbox.trap_exits(on)
+
+    @property
+    def registry(self) -> Registry:
+        """The names of its tree."""
+        return self._mailbox.commons.registry
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of its tree."""
+        return self._mailbox.commons.groups
+
+    def stash(self) -> NoReturn:
+        """Put the message in hand aside until `unstash`, and end its handling here; an asker goes on waiting.
+
+        Only from `receive`, and not from a task that it has started.
+
+        Raises:
+            StashFull: as many as the spec allows are aside.
+        """
+        self._mailbox.check_stash()
+        raise Stashed
+
+    def unstash(self) -> None:
+        """Put all that was stashed ahead of the queue, in the order in which it was sent."""
+        self._mailbox.unstash()
 
     def stop(self) -> None:
         """End normally after the message in hand."""

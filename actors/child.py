@@ -220,7 +220,7 @@ class Child:
     def _mailbox(self, actor: Actor[Any] | None) -> Mailbox[Any]:
         spec = self.spec.mailbox or (type(actor).mailbox if actor is not None else MailboxSpec())
         if self.ref is None:
-            self.ref = Ref(Mailbox(self.path, spec, self._hosts.listener))
+            self.ref = Ref(Mailbox(self.path, spec, self._hosts.commons))
         elif not self.ref.alive:
             self.ref.mailbox.reopen(spec)
         return self.ref.mailbox

@@ -7,6 +7,9 @@ ActorError
 ├── SpecInvalid         a child, supervisor or mailbox spec contradicts itself (also a ValueError)
 ├── StartFailed         a child could not be started; the reason is its `__cause__`
 ├── AlreadyStarted      a child of this name is running
+├── NameTaken           another actor is registered under this name
+├── LinkBroken          a linked actor ended abnormally
+├── StashFull           the actor has put aside as many messages as it may
 ├── UnknownChild        no child has this name
 ├── SupervisorStopped   the supervisor has ended or is ending
 ├── SupervisorFailed    the supervisor gave up: its children failed too often
@@ -96,6 +99,41 @@ class AlreadyStarted(ActorError):
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} is running: choose another name, or stop it first with stop_child()")
         self.path = path
+
+
+class NameTaken(ActorError):
+    """Another actor is registered under this name."""
+
+    def __init__(self, name: str, path: str) -> None:
+        super().__init__(f"the name {name!r} is taken by {path}: choose another, or unregister() it first")
+        self.name = name
+        self.path = path
+
+
+class LinkBroken(ActorError):
+    """The actor ended because one that it was linked to, directly or over others, ended abnormally.
+
+    Attributes:
+        path: the actor that ended first.
+        reason: why; its error is also the `__cause__`.
+    """
+
+    def __init__(self, path: str, reason: ExitReason) -> None:
+        super().__init__(f"linked actor {path} ended ({reason}): trap exits to live on")
+        self.path = path
+        self.reason = reason
+        self.__cause__ = reason.error
+
+
+class StashFull(ActorError):
+    """The stash took no more messages."""
+
+    def __init__(self, path: str, capacity: int) -> None:
+        super().__init__(
+            f"the stash of actor {path} is full ({capacity} messages): unstash() sooner, or raise MailboxSpec.stash"
+        )
+        self.path = path
+        self.capacity = capacity
 
 
 class UnknownChild(ActorError, LookupError):

@@ -27,6 +27,7 @@ try:  # anyio asks it, where it is installed; and it knows tasks, but not the lo
 except ImportError:
     sniffio = None  # type: ignore[assignment]
 
+from .commons import Commons
 from .events import Listener
 from .mailbox import BATCH
 
@@ -61,6 +62,7 @@ class Hosts:
     """
 
     def __init__(self, group: TaskGroup, listener: Listener | None) -> None:
+        self.commons = Commons(listener)
         self.listener = listener
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()

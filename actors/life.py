@@ -4,9 +4,10 @@ Why: an actor's place and mailbox last; its lives come and go. A life ends exact
 
 Laws kept here:
 - One message at a time, in order; the control lane first; after the stop signal nothing more is handled.
-- A crash loses the message in hand (a dead letter, and ActorDied for its asker) and no other.
-- CancelledError is never a crash: it means killed, or that the asker of the message in hand was canceled. One that
-  nobody sent is reported as StrayCancellation.
+- A crash loses the message in hand (a dead letter, and ActorDied for its asker; or the next life tries it once
+  more, if the mailbox's spec says so) and no other.
+- CancelledError is never a crash: it means killed, or that the asker of the message in hand was canceled, or that a
+  linked actor ended. One that nobody sent is reported as StrayCancellation.
 - KeyboardInterrupt and SystemExit pass through.
 """
 
@@ -16,11 +17,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from . import link
 from .actor import Actor, Context
 from .errors import StrayCancellation
 from .host import Host, Hosts
 from .mailbox import Mailbox
 from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Stop
+from .stash import Stashed
 
 
 class Place(Protocol):
@@ -64,7 +67,7 @@ class FunctionLife:
             return
         try:
             await self._function(self._mailbox)
-            reason = SHUTDOWN if self._stopping else NORMAL
+            reason = _sentence(self._mailbox) or (SHUTDOWN if self._stopping else NORMAL)
         except BaseException as error:
             reason = self._reason(error, host)
             self._exit(reason)
@@ -84,18 +87,32 @@ class FunctionLife:
             self._exit(KILLED)
         self._host.cancel()
 
+    def condemn(self, reason: ExitReason) -> None:
+        """Cancel it, and let that be the reason."""
+        if _sentence(self._mailbox) is None:
+            link.ties_of(self._mailbox).sentence = reason
+            task = self._host.task
+            if task is None:
+                self._exit(reason)
+                self._host.cancel()
+            elif task is asyncio.current_task():
+                self._mailbox.signal(reason)
+            else:
+                task.cancel()
+
     def interrupt(self, ask: Ask) -> None:
         """Let it go on: only the function knows what it is doing, and its answer goes nowhere."""
 
     def _reason(self, error: BaseException, host: Host) -> ExitReason:
+        sentence = _sentence(self._mailbox)
         if isinstance(error, Stop):
-            return SHUTDOWN
+            return sentence or SHUTDOWN
         if isinstance(error, BaseExceptionGroup):
             stops, rest = error.split(Stop)
             if rest is None:
-                return SHUTDOWN
+                return sentence or SHUTDOWN
             error = rest if stops is not None else error
-        return _reason(error, host, self.path)
+        return _reason(error, host, self._mailbox)
 
     def _exit(self, reason: ExitReason) -> None:
         if not self.ended:
@@ -171,6 +188,15 @@ class ActorLife:
         if self._host is not None:
             self._host.cancel()
 
+    def condemn(self, reason: ExitReason) -> None:
+        """End it: at the await where it is, or after the message in hand. `stopped` runs."""
+        self._mailbox.signal(reason)
+        host = self._host
+        task = host.task if host is not None and host.handling else None
+        if task is not None and task is not asyncio.current_task() and _sentence(self._mailbox) is None:
+            link.ties_of(self._mailbox).sentence = reason
+            task.cancel()
+
     def interrupt(self, ask: Ask) -> None:
         """Cancel the handling of this question, if it is under way."""
         if self._asked is ask and self._host is not None and self._host.task is not None:
@@ -199,7 +225,7 @@ class ActorLife:
         try:
             await self._actor.started()
         except BaseException as error:
-            reason = _reason(error, host, self.path)
+            reason = _reason(error, host, self._mailbox)
             if reason is KILLED:
                 raise
             self._exit(reason)
@@ -215,7 +241,7 @@ class ActorLife:
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
-        left = host.left
+        left = first = host.left
         item: Any = None
         try:
             while True:
@@ -230,6 +256,7 @@ class ActorLife:
                         mailbox.admit()
                 else:
                     host.left = left
+                    mailbox.handled += first - left
                     mailbox.sleeper = self
                     self._rest()
                     return False
@@ -252,17 +279,26 @@ class ActorLife:
                 left -= 1
                 if left <= 0 or (not left & 7 and host.over()):
                     host.left = 0
+                    mailbox.handled += first - left
                     self._rest()
                     return True
         except BaseException as error:
             host.handling = False
-            reason = _reason(error, host, self.path)
+            mailbox.handled += first - left
+            first = left
+            if item is not None and isinstance(error, Stashed):
+                mailbox.set_aside(item)
+                host.left = left - 1
+                self._rest()
+                return True
+            reason = _reason(error, host, mailbox)
             if item is not None:
-                mailbox.drop(item, reason)
+                mailbox.lose((item,), reason)
             if reason is KILLED:
                 self._exit(KILLED)
                 raise
         host.left = left
+        mailbox.handled += first - left
         await self._finish(reason, host)
         return False
 
@@ -290,11 +326,13 @@ class ActorLife:
             host.handling = False
 
     async def _finish(self, reason: ExitReason, host: Host) -> None:
+        if _sentence(self._mailbox) is not None:
+            _pardon(self._mailbox, host)
         if self._hooked:
             try:
                 await self._actor.stopped(reason)
             except BaseException as error:
-                end = _reason(error, host, self.path)
+                end = _reason(error, host, self._mailbox)
                 self._exit(reason if reason.abnormal else end)
                 if end is KILLED:
                     raise
@@ -311,15 +349,31 @@ class ActorLife:
         self._place.exited(reason)
 
 
-def _reason(error: BaseException, host: Host, path: str) -> ExitReason:
+def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReason:
     """Why a life ended that raised this. Identical to KILLED when the error has to be raised on."""
     if isinstance(error, asyncio.CancelledError) and not host.canceled:
         assert host.task is not None
+        sentence = _sentence(mailbox)
+        if sentence is not None and _pardon(mailbox, host):
+            return sentence
         if host.task.cancelling() == 0:
-            stray = StrayCancellation(path)
+            stray = StrayCancellation(mailbox.path)
             stray.__cause__ = error
             return ExitReason(Exit.CRASHED, stray)
-    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception) else KILLED
+    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
+
+
+def _sentence(mailbox: Mailbox[Any]) -> ExitReason | None:
+    """Why a linked actor's end has canceled this one, if it has."""
+    return mailbox.ties.sentence if mailbox.ties is not None else None
+
+
+def _pardon(mailbox: Mailbox[Any], host: Host) -> bool:
+    """Take back the cancellation that carried out the sentence; False if there is another one."""
+    assert mailbox.ties is not None
+    assert host.task is not None
+    mailbox.ties.sentence = None
+    return host.task.uncancel() == 0 and not host.canceled
 
 
 def _still_canceled(host: Host) -> bool:

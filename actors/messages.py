@@ -64,6 +64,14 @@ class Down:
     reason: ExitReason
 
 
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """Notice to an actor that traps exits: a life of the linked actor behind `ref` has ended, also normally."""
+
+    ref: Ref[Any]
+    reason: ExitReason
+
+
 class Stop(BaseException):
     """Ends a function actor: raised by its mailbox once the supervisor wants it to stop.
 

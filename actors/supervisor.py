@@ -20,9 +20,11 @@ from typing import Any, TypeVar
 from .child import Child, State
 from .errors import ActorError, AlreadyStarted, StartFailed, SupervisorFailed, SupervisorStopped, UnknownChild
 from .events import ChildRestarted, ChildStarted, Escalated, log
+from .group import Groups
 from .host import Host, Hosts
 from .messages import SHUTDOWN, Ending, Exit, ExitReason
 from .ref import Ref
+from .registry import Registry
 from .restarts import Restarts
 from .spec import AnySpec, AutoShutdown, ChildSpec, Restart, SupervisorSpec, child_spec
 from .tree import TreeNode
@@ -138,6 +140,16 @@ class Supervisor:
             names = [n for n, c in self._children.items() if isinstance(c.life, Supervisor)]
             raise UnknownChild(self.path, name, "supervisor", names)
         return child.life
+
+    @property
+    def registry(self) -> Registry:
+        """The names of the whole tree."""
+        return self._hosts.commons.registry
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the whole tree."""
+        return self._hosts.commons.groups
 
     def tree(self) -> TreeNode:
         """Return a snapshot of this supervisor and all below it."""
