@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .actor import Actor
+from .backoff import Series
 from .errors import ActorDied, StartFailed
 from .events import ChildExited, log_failure
 from .host import Hosts
 from .life import ActorLife, FunctionLife
 from .mailbox import Mailbox
-from .messages import NORMAL, ExitReason
+from .messages import NORMAL, ExitReason, Ignore
 from .overflow import MailboxSpec
 from .ref import Ref
 from .spec import ChildSpec, Restart, SupervisorSpec, takes_mailbox
@@ -61,13 +62,17 @@ class Child:
         state: what it is doing.
         reason: why the last life ended.
         restarts: how often it was restarted.
+        crashes: how often a life ended abnormally.
     """
 
     __slots__ = (
         "_exited",
         "_hosts",
+        "_pause",
+        "_series",
         "_settled",
         "_supervisor",
+        "crashes",
         "life",
         "path",
         "reason",
@@ -84,11 +89,14 @@ class Child:
         self.life: AnyLife | None = None
         self.reason: ExitReason = NORMAL
         self.restarts = 0
+        self.crashes = 0
         self.ref: Ref[Any] | None = None
         self._supervisor = supervisor
         self._hosts = hosts
         self._settled: asyncio.Future[bool] | None = None
         self._exited: asyncio.Future[None] | None = None
+        self._series: Series | None = None
+        self._pause: asyncio.TimerHandle | None = None
 
     @property
     def active(self) -> bool:
@@ -101,16 +109,23 @@ class Child:
         return self.state is not State.STARTING
 
     def launch(self) -> bool:
-        """Start a life; False: it is still starting, wait with `settle`.
+        """Start a life; False: it is still starting, wait with `settle`. It may also decline (see `Ignore`).
 
         Raises:
             StartFailed: it did not even begin.
         """
+        self._wait_no_more()
         self.state = State.STARTING
         self._settled = None
         self.life = None
         try:
             self.life = self._life()
+        except Ignore:
+            if self.ref is None:
+                self._mailbox(None)
+            self.reason = NORMAL
+            self.retire()
+            return True
         except Exception as error:
             self.state = State.STOPPED
             raise StartFailed(self.path, error) from error
@@ -128,7 +143,9 @@ class Child:
         if self._settled is not None:
             started = await self._settled
             self._settled = None
-            if not started:
+            if not started and self.reason is NORMAL:
+                self.retire()
+            elif not started:
                 raise StartFailed(self.path, self.reason.error or ActorDied(self.path, self.reason))
 
     async def start(self) -> None:
@@ -142,6 +159,7 @@ class Child:
 
     def halt(self) -> bool:
         """Begin to stop the life; False: it is still stopping, wait with `stop`."""
+        self._wait_no_more()
         life = self.life
         if life is not None and not life.ended:
             self.state = State.STOPPING
@@ -171,6 +189,15 @@ class Child:
                 timer.cancel()
         self.state = State.STOPPED
 
+    def pause(self) -> float:
+        """Return how long to wait before it is started again, seconds."""
+        series = self._failures()
+        return series.failed(self._hosts.loop.time()) if series is not None else 0.0
+
+    def after(self, pause: float, do: Callable[[], None]) -> None:
+        """Do something after a pause, unless a life is started or stopped meanwhile."""
+        self._pause = self._hosts.loop.call_later(pause, do)
+
     def retire(self) -> None:
         """Nobody will hold the place for now: its address is dead."""
         self.state = State.STOPPED
@@ -181,12 +208,18 @@ class Child:
     def ready(self) -> None:
         """The life has started."""
         self.state = State.RUNNING
+        series = self._failures()
+        if series is not None:
+            series.began = self._hosts.loop.time()
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(True)
 
     def exited(self, reason: ExitReason) -> None:
         """The life is over: the supervisor either waits for that or has to hear of it."""
         self.reason = reason
+        if reason.abnormal:
+            self.crashes += 1
+            self._hosts.commons.crashes += 1
         if self._hosts.listener is not None:
             self._hosts.listener(ChildExited(self.path, reason))
         elif self.state is not State.STARTING and not isinstance(self.spec.start, SupervisorSpec):
@@ -200,6 +233,19 @@ class Child:
         else:
             self.state = State.RESTARTING if self._again(reason) else State.STOPPED
             self._supervisor.hear(self)
+
+    def _failures(self) -> Series | None:
+        backoff = self.spec.backoff
+        if backoff is None:
+            return None
+        if self._series is None or self._series.spec is not backoff:
+            self._series = Series(backoff)
+        return self._series
+
+    def _wait_no_more(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
 
     def _again(self, reason: ExitReason) -> bool:
         restart = self.spec.restart

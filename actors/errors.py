@@ -2,6 +2,7 @@
 
 ActorError
 ├── ActorDied           the actor that was asked has ended, or crashed over the question
+├── AskCircle           the question closes a circle: nobody in it could ever answer
 ├── AskTimeout          no answer came in time (also a TimeoutError)
 ├── MailboxFull         the mailbox's capacity is used up
 ├── SpecInvalid         a child, supervisor or mailbox spec contradicts itself (also a ValueError)
@@ -41,6 +42,20 @@ class ActorDied(ActorError):
         super().__init__(f"actor {path} ended before it answered ({reason}): ask again once it has been restarted")
         self.path = path
         self.reason = reason
+
+
+class AskCircle(ActorError):
+    """The actors wait for each other's answers: this question would have closed the circle.
+
+    Attributes:
+        paths: who asks whom, first and last the actor that asks now.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(
+            f"{' asks '.join(paths)}: nobody could ever answer. Let one of them tell(), or ask from a task of its own"
+        )
+        self.paths = tuple(paths)
 
 
 class AskTimeout(ActorError, TimeoutError):

@@ -19,10 +19,11 @@ from typing import Any, Protocol
 
 from . import link
 from .actor import Actor, Context
+from .circle import LIVES
 from .errors import StrayCancellation
 from .host import Host, Hosts
 from .mailbox import Mailbox
-from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Stop
+from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
 from .stash import Stashed
 
 
@@ -41,7 +42,7 @@ class Place(Protocol):
 class FunctionLife:
     """One call of a function actor, in a task of its own."""
 
-    __slots__ = ("_function", "_host", "_mailbox", "_place", "_stopping", "ended", "path")
+    __slots__ = ("_function", "_mailbox", "_place", "_stopping", "ended", "host", "path")
 
     def __init__(
         self, function: Callable[[Mailbox[Any]], Awaitable[None]], mailbox: Mailbox[Any], place: Place, hosts: Hosts
@@ -54,7 +55,7 @@ class FunctionLife:
         self._stopping = False
         mailbox.reader = self
         place.ready()
-        self._host = hosts.house(self)
+        self.host = hosts.house(self)
 
     async def run(self, host: Host) -> bool:
         """Live to the end: a function is never in line."""
@@ -83,18 +84,18 @@ class FunctionLife:
 
     def kill(self) -> None:
         """Cancel it."""
-        if self._host.task is None:
+        if self.host.task is None:
             self._exit(KILLED)
-        self._host.cancel()
+        self.host.cancel()
 
     def condemn(self, reason: ExitReason) -> None:
         """Cancel it, and let that be the reason."""
         if _sentence(self._mailbox) is None:
             link.ties_of(self._mailbox).sentence = reason
-            task = self._host.task
+            task = self.host.task
             if task is None:
                 self._exit(reason)
-                self._host.cancel()
+                self.host.cancel()
             elif task is asyncio.current_task():
                 self._mailbox.signal(reason)
             else:
@@ -133,12 +134,12 @@ class ActorLife:
         "_asked",
         "_context",
         "_hooked",
-        "_host",
         "_hosts",
         "_housed",
         "_mailbox",
         "_place",
         "ended",
+        "host",
         "path",
     )
 
@@ -149,7 +150,7 @@ class ActorLife:
         self._mailbox = mailbox
         self._place = place
         self._hosts = hosts
-        self._host: Host | None = None
+        self.host: Host | None = None
         self._housed = False
         self._asked: Ask | None = None
         self._context: Context[Any] = Context(mailbox)
@@ -159,7 +160,7 @@ class ActorLife:
         self._hooked = kind.started is not Actor.started or kind.stopped is not Actor.stopped
         if self._hooked:
             self._housed = True
-            self._host = hosts.house(self)
+            self.host = hosts.house(self)
         else:
             place.ready()
             mailbox.sleeper = self
@@ -169,29 +170,29 @@ class ActorLife:
     def wake(self) -> None:
         """Mail has come."""
         if self._housed:
-            assert self._host is not None
-            self._host.unpark()
+            assert self.host is not None
+            self.host.unpark()
         else:
             self._hosts.enter(self)
 
     def shut_down(self) -> None:
         """End it after the message in hand."""
-        if self._host is None and not self._hooked and self._mailbox.sleeper is self:
+        if self.host is None and not self._hooked and self._mailbox.sleeper is self:
             self._exit(SHUTDOWN)
         else:
             self._mailbox.signal(SHUTDOWN)
 
     def kill(self) -> None:
         """Cancel it; `stopped` does not run."""
-        if self._host is None or self._host.task is None:
+        if self.host is None or self.host.task is None:
             self._exit(KILLED)
-        if self._host is not None:
-            self._host.cancel()
+        if self.host is not None:
+            self.host.cancel()
 
     def condemn(self, reason: ExitReason) -> None:
         """End it: at the await where it is, or after the message in hand. `stopped` runs."""
         self._mailbox.signal(reason)
-        host = self._host
+        host = self.host
         task = host.task if host is not None and host.handling else None
         if task is not None and task is not asyncio.current_task() and _sentence(self._mailbox) is None:
             link.ties_of(self._mailbox).sentence = reason
@@ -199,15 +200,15 @@ class ActorLife:
 
     def interrupt(self, ask: Ask) -> None:
         """Cancel the handling of this question, if it is under way."""
-        if self._asked is ask and self._host is not None and self._host.task is not None:
+        if self._asked is ask and self.host is not None and self.host.task is not None:
             ask.abandoned = True
-            self._host.task.cancel()
+            self.host.task.cancel()
 
     async def live(self, host: Host) -> None:
         """Live in a task of its own: start, handle mail, end."""
         if self.ended:
             return
-        self._host = host
+        self.host = host
         self._housed = True
         try:
             if self._hooked and not await self._start(host):
@@ -225,7 +226,7 @@ class ActorLife:
         try:
             await self._actor.started()
         except BaseException as error:
-            reason = _reason(error, host, self._mailbox)
+            reason = NORMAL if isinstance(error, Ignore) else _reason(error, host, self._mailbox)
             if reason is KILLED:
                 raise
             self._exit(reason)
@@ -237,7 +238,7 @@ class ActorLife:
         """Handle mail until there is none, the turn is over, or the actor ends."""
         if self.ended:
             return False
-        self._host = host
+        self.host = host
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
@@ -304,7 +305,7 @@ class ActorLife:
 
     def _rest(self) -> None:
         if not self._housed:
-            self._host = None
+            self.host = None
 
     async def _answer(self, ask: Ask, handling: Awaitable[Any], host: Host) -> None:
         """Answer with what an async handler returns; its asker may cancel it meanwhile."""
@@ -347,6 +348,9 @@ class ActorLife:
             timer.cancel()
         self._mailbox.leave(reason)
         self._place.exited(reason)
+
+
+LIVES.update(method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run))
 
 
 def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReason:

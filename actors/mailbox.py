@@ -30,6 +30,7 @@ from .stash import Aside
 if TYPE_CHECKING:
     from .commons import Commons
     from .group import Groups
+    from .host import Host
     from .ref import Ref
     from .registry import Registry
 
@@ -49,7 +50,17 @@ class Sleeper(Protocol):
 
 
 class Reader(Protocol):
-    """One life of the actor that reads a mailbox."""
+    """One life of the actor that reads a mailbox.
+
+    Attributes:
+        path: where it is in the tree.
+        host: the task that it has now; None while it needs none.
+    """
+
+    path: str
+
+    @property
+    def host(self) -> Host | None: ...  # noqa: D102
 
     def condemn(self, reason: ExitReason) -> None:
         """End it where it is: a linked actor has ended."""

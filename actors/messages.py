@@ -79,6 +79,14 @@ class Stop(BaseException):
     """
 
 
+class Ignore(Exception):
+    """Raised by the function that makes an actor, or by its `started`: it is not needed now, and that is no failure.
+
+    Its supervisor goes on as if it had been stopped: the place is kept (a temporary child is forgotten), and
+    `start_child` may start it later.
+    """
+
+
 class Ask:
     """The envelope of a message whose sender waits for an answer."""
 

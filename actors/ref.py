@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Generic, TypeVar, overload
 
-from .errors import AskTimeout, MailboxFull
+from .circle import ASKS, circle
+from .errors import AskCircle, AskTimeout, MailboxFull
 from .mailbox import Mailbox
 from .messages import Ask, ExitReason, Request
 
@@ -96,6 +97,7 @@ class Ref(Generic[M_contra]):
 
         Raises:
             ActorDied: the actor has ended, or ended over this message.
+            AskCircle: the actor waits for an answer of the one that asks, directly or over others.
             AskTimeout: no answer within the timeout; the actor is not interrupted, and a late answer is dropped.
             MailboxFull: the mailbox is full and its overflow policy is not BLOCK.
         """
@@ -112,8 +114,12 @@ class Ref(Generic[M_contra]):
                 if sleeper is not None:
                     mailbox.sleeper = None
                     sleeper.wake()
-            elif not mailbox.put(ask):
-                mailbox.stand_in_line(ask, None)
+                elif mailbox.reader is not None and mailbox.reader.host is not None:
+                    _refuse_circle(mailbox, ask)
+            else:
+                _refuse_circle(mailbox, ask)
+                if not mailbox.put(ask):
+                    mailbox.stand_in_line(ask, None)
             return await reply
         except BaseException:
             mailbox.abandon(ask)
@@ -125,6 +131,17 @@ class Ref(Generic[M_contra]):
     async def ended(self) -> ExitReason:
         """Wait until the actor has ended and will not be restarted; return why. At once when it already has."""
         return await self.mailbox.ending.wait()
+
+
+ASKS.add(Ref.ask.__code__)
+
+
+def _refuse_circle(mailbox: Mailbox[Any], ask: Ask) -> None:
+    paths = circle(mailbox)
+    if paths:
+        if mailbox.queue and mailbox.queue[-1] is ask:
+            mailbox.queue.pop()
+        raise AskCircle(paths)
 
 
 def _expire(reply: asyncio.Future[Any], path: str, timeout: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeAlias
 from typing_extensions import TypeVar
 
 from .actor import Actor
+from .backoff import Backoff
 from .errors import SpecInvalid
 from .mailbox import Mailbox
 from .overflow import MailboxSpec
@@ -62,6 +63,7 @@ class ChildSpec(Generic[M]):
         shutdown: seconds that it has to stop before it is killed; 0 kills at once; None waits for ever. For a
             supervisor give None, so that its own children get their time.
         mailbox: by default what the Actor class says.
+        backoff: how long it waits before it is started again; by default not at all.
         significant: its end may end its supervisor (see AutoShutdown); only for transient and temporary children.
     """
 
@@ -70,6 +72,7 @@ class ChildSpec(Generic[M]):
     restart: Restart = Restart.PERMANENT
     shutdown: float | None = 5.0
     mailbox: MailboxSpec | None = None
+    backoff: Backoff | None = None
     significant: bool = False
 
     def __post_init__(self) -> None:

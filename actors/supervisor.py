@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from .child import Child, State
@@ -305,7 +305,7 @@ class Supervisor:
             self._forget(child)
             raise
         if started:
-            self._tell(ChildStarted, child.path)
+            self._started(child)
         return started
 
     async def _settle(self, child: Child) -> None:
@@ -314,7 +314,13 @@ class Supervisor:
         except StartFailed:
             self._forget(child)
             raise
-        self._tell(ChildStarted, child.path)
+        self._started(child)
+
+    def _started(self, child: Child) -> None:
+        if child.active:
+            self._tell(ChildStarted, child.path)
+        elif child.spec.restart is Restart.TEMPORARY:
+            self._forget(child)
 
     async def _stop(self, name: str) -> None:
         child = self._children.get(name)
@@ -349,10 +355,21 @@ class Supervisor:
         group = self._restarts.group(child, list(self._children.values()))
         for member in reversed(group):
             await self._stop_for_restart(member)
+        pause = child.pause()
+        if pause:
+            child.after(pause, lambda: self._post(self._start_again, child, child.life))
+        else:
+            await self._start_group(group)
+
+    async def _start_again(self, child: Child, life: object) -> None:
+        if child.life is life and child.state is State.RESTARTING and not self._stopping:
+            await self._start_group(self._restarts.group(child, list(self._children.values())))
+
+    async def _start_group(self, group: Sequence[Child]) -> None:
         for member in group:
             if self._stopping:
                 return
-            if member.spec.restart is Restart.TEMPORARY:
+            if member.state is not State.RESTARTING:
                 continue
             try:
                 await self._watch_start(member, member.start)
@@ -361,8 +378,10 @@ class Supervisor:
                 member.state = State.RESTARTING
                 self._post(self._deal_with, member, member.life)
                 return
-            member.restarts += 1
-            self._tell(ChildRestarted, member.path, member.restarts)
+            if member.active:
+                member.restarts += 1
+                self._hosts.commons.restarts += 1
+                self._tell(ChildRestarted, member.path, member.restarts)
 
     async def _stop_for_restart(self, child: Child) -> None:
         await child.stop()
