@@ -27,6 +27,7 @@ from .ref import Ref
 from .registry import Registry
 from .restarts import Restarts
 from .spec import AnySpec, AutoShutdown, ChildSpec, Restart, SupervisorSpec, child_spec
+from .survey import ChildCount, TreeStatistics, count, node, totals
 from .tree import TreeNode
 
 M = TypeVar("M")
@@ -153,15 +154,20 @@ class Supervisor:
 
     def tree(self) -> TreeNode:
         """Return a snapshot of this supervisor and all below it."""
+        below = tuple(_node(child) for child in self._children.values())
         place = self._place
+        if place is not None and not self.ended:
+            return node(place, below)
         state = State.STOPPED if self.ended else State.STOPPING if self._stopping else State.RUNNING
-        return TreeNode(
-            path=self.path,
-            kind=self.spec.strategy.value,
-            state=(place.state if place is not None and not self.ended else state).value,
-            restarts=place.restarts if place is not None else 0,
-            children=tuple(_node(child) for child in self._children.values()),
-        )
+        return TreeNode(path=self.path, kind=self.spec.strategy.value, state=state.value, children=below)
+
+    def statistics(self) -> TreeStatistics:
+        """Return the totals of this supervisor and all below it."""
+        return totals(self.tree(), self._hosts.commons)
+
+    def count_children(self) -> ChildCount:
+        """Count its own children."""
+        return count(self._children.values())
 
     async def wait(self) -> None:
         """Wait until it has ended.
@@ -460,13 +466,5 @@ def _handle(child: Child) -> Ref[Any] | Supervisor:
 
 
 def _node(child: Child) -> TreeNode:
-    if isinstance(child.life, Supervisor):
-        return child.life.tree()
-    start = child.spec.start
-    return TreeNode(
-        path=child.path,
-        kind=start.strategy.value if isinstance(start, SupervisorSpec) else "actor",
-        state=child.state.value,
-        restarts=child.restarts,
-        mailbox=len(child.ref.mailbox) if child.ref is not None else 0,
-    )
+    life = child.life
+    return life.tree() if isinstance(life, Supervisor) and not life.ended else node(child)

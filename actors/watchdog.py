@@ -46,7 +46,7 @@ def _log(blocked: LoopBlocked) -> None:
 
 
 @asynccontextmanager
-async def watchdog(*, limit: float = 0.5, report: Callable[[LoopBlocked], None] = _log) -> AsyncIterator[None]:
+async def watch_loop(*, limit: float = 0.5, report: Callable[[LoopBlocked], None] = _log) -> AsyncIterator[None]:
     """Report, once each time, that the event loop has stood still for too long inside the block.
 
     Args:
