@@ -6,6 +6,7 @@ restarts that its supervisor allows. The wait is the child's alone: its supervis
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass
 
@@ -50,13 +51,15 @@ class Series:
     Attributes:
         spec: how the waits grow.
         began: when the life began that is now, seconds on the loop's clock; None if none has begun since a failure.
+        timer: of the wait that is now; None if there is none.
     """
 
-    __slots__ = ("_random", "_wait", "began", "spec")
+    __slots__ = ("_random", "_wait", "began", "spec", "timer")
 
     def __init__(self, spec: Backoff) -> None:
         self.spec = spec
         self.began: float | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self._random = random.Random(spec.seed)  # noqa: S311 - spreads load, hides nothing
         self._wait = spec.first
 

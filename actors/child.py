@@ -68,7 +68,6 @@ class Child:
     __slots__ = (
         "_exited",
         "_hosts",
-        "_pause",
         "_series",
         "_settled",
         "_supervisor",
@@ -96,7 +95,6 @@ class Child:
         self._settled: asyncio.Future[bool] | None = None
         self._exited: asyncio.Future[None] | None = None
         self._series: Series | None = None
-        self._pause: asyncio.TimerHandle | None = None
 
     @property
     def active(self) -> bool:
@@ -196,7 +194,8 @@ class Child:
 
     def after(self, pause: float, do: Callable[[], None]) -> None:
         """Do something after a pause, unless a life is started or stopped meanwhile."""
-        self._pause = self._hosts.loop.call_later(pause, do)
+        assert self._series is not None
+        self._series.timer = self._hosts.loop.call_later(pause, do)
 
     def retire(self) -> None:
         """Nobody will hold the place for now: its address is dead."""
@@ -243,9 +242,9 @@ class Child:
         return self._series
 
     def _wait_no_more(self) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        if self._series is not None and self._series.timer is not None:
+            self._series.timer.cancel()
+            self._series.timer = None
 
     def _again(self, reason: ExitReason) -> bool:
         restart = self.spec.restart
