@@ -76,6 +76,29 @@ class Timer:
         self._tell()
 
 
+class _Idle(Timer):
+    """A message that an actor is sent whenever none has come for a while."""
+
+    __slots__ = ("_count", "_mailbox")
+
+    def __init__(self, after: float, mailbox: Mailbox[Any], tell: Callable[[], None], timers: set[Timer]) -> None:
+        self._mailbox = mailbox
+        self._count = mailbox.count()
+        super().__init__(after, after, tell, timers)
+
+    def _fire(self) -> None:
+        count, tell = self._mailbox.count(), self._tell
+        busy = count != self._count or self._mailbox.sleeper is None
+        self._count = count
+        self._tell = _nothing if busy else tell
+        super()._fire()
+        self._tell = tell
+
+
+def _nothing() -> None:
+    pass
+
+
 class Context(Generic[M]):
     """What a class actor knows of its place: its address, its timers, whom it monitors, how to stop."""
 
@@ -114,6 +137,17 @@ class Context(Generic[M]):
         if interval <= 0:
             raise ValueError(f"interval is {interval}: give more than 0 seconds")
         return self._set(interval, interval, message)
+
+    def idle(self, after: float, message: M) -> Timer:
+        """Send itself a message whenever no other has come for a while: after that long, and less than twice as long.
+
+        Args:
+            after: seconds, more than 0.
+            message: itself counts as one that has come.
+        """
+        if after <= 0:
+            raise ValueError(f"after is {after}: give more than 0 seconds")
+        return _Idle(after, self._mailbox, lambda: self._tell(message), self._own_timers())
 
     def monitor(self, ref: Ref[Any]) -> None:
         """Receive a `Down` ahead of all messages once that actor has ended for good, or at once if it has."""
@@ -168,9 +202,12 @@ class Context(Generic[M]):
         self._mailbox.signal(NORMAL)
 
     def _set(self, delay: float, interval: float | None, message: M) -> Timer:
+        return Timer(delay, interval, lambda: self._tell(message), self._own_timers())
+
+    def _own_timers(self) -> set[Timer]:
         if self.timers is None:
             self.timers = set()
-        return Timer(delay, interval, lambda: self._tell(message), self.timers)
+        return self.timers
 
     def _tell(self, message: M) -> None:
         try:
