@@ -249,6 +249,58 @@ async def test_a_function_actor_that_links_to_the_dead_ends_at_its_next_wait(sta
         assert stage.exits == [("root/b", "SHUTDOWN"), ("root/f", "SHUTDOWN")]
 
 
+async def test_a_function_actor_whose_link_breaks_before_its_first_line_never_runs_one(stage: Stage) -> None:
+    async def unlucky(mailbox: Mailbox[Any]) -> None:
+        stage.log.append("ran")
+
+    async with supervise(root(a=Echo), events=stage.hear) as tree:
+
+        async def start_link_and_crash(actor: Echo) -> None:
+            actor.context.link(await tree.start_actor(ChildSpec(name="f", start=unlucky, restart=Restart.TEMPORARY)))
+            raise Boom("at once")
+
+        tree.ref("a").tell(start_link_and_crash)
+        await settle()
+        assert stage.log == []
+        assert isinstance(reason_of(stage, "root/f").error, LinkBroken)
+
+
+async def test_an_asker_that_leaves_as_a_link_breaks_changes_nothing(stage: Stage) -> None:
+    async with supervise(root(a=Echo, b=Echo, c=Echo), events=stage.hear) as tree:
+        await do(tree, "a", "link", tree.ref("b"))
+
+        async def ask() -> None:
+            await tree.ref("a").ask(lambda actor: asyncio.sleep(1000))
+
+        task = asyncio.get_running_loop().create_task(ask())
+        await settle()
+        task.cancel()
+        tree.ref("b").tell(Boom("now"))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await settle()
+        assert isinstance(reason_of(stage, "root/a").error, LinkBroken)
+        assert await tree.ref("c").ask(Get()) == 0
+
+
+async def test_a_kill_during_the_end_that_a_link_brought_is_a_kill(stage: Stage) -> None:
+    class Slow(Echo):
+        async def stopped(self, reason: ExitReason) -> None:
+            await asyncio.sleep(1000)
+
+    spec = SupervisorSpec(
+        name="root", children=(ChildSpec(name="a", start=Slow, shutdown=2), ChildSpec(name="b", start=Echo))
+    )
+    async with supervise(spec, events=stage.hear) as tree:
+        await do(tree, "a", "link", tree.ref("b"))
+        tree.ref("a").tell(lambda actor: asyncio.sleep(1000))
+        await settle()
+        await tree.stop_child("b")
+        await settle()
+    assert asyncio.get_running_loop().time() == pytest.approx(2, abs=0.1)
+    assert reason_of(stage, "root/a").exit is Exit.KILLED
+
+
 async def test_a_link_is_of_one_life_and_fires_at_a_restart_too(stage: Stage) -> None:
     spec = SupervisorSpec(
         name="root", intensity=10, children=(ChildSpec(name="a", start=Echo), ChildSpec(name="b", start=Echo))

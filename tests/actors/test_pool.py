@@ -157,6 +157,28 @@ async def test_a_pool_that_shrinks_loses_no_message_and_no_question() -> None:
         assert len(answers) == 12
 
 
+async def test_a_sender_that_left_is_not_routed_anew() -> None:
+    async with supervise(ROOT) as tree, anyio.create_task_group() as group:
+        pool = await start_pool(tree, pool_of(2, mailbox=MailboxSpec(capacity=1)))
+        for number in range(4):
+            pool.tell(Work(number))
+            await settle()
+        group.start_soon(pool.send, Work(4))
+        await settle()
+        scope = anyio.CancelScope()
+
+        async def give_up() -> None:
+            with scope:
+                await pool.send(Work(5))
+
+        group.start_soon(give_up)
+        await settle()
+        scope.cancel()
+        await pool.resize(1)
+        await asyncio.sleep(20)
+        assert sorted(done) == [0, 1, 2, 3, 4]
+
+
 async def test_what_a_smaller_pool_may_not_take_is_a_dead_letter() -> None:
     stage = Stage()
     full = MailboxSpec(capacity=1, overflow=Overflow.FAIL)

@@ -13,6 +13,7 @@ from greenroom.actors import (
     ActorDied,
     AskTimeout,
     ChildSpec,
+    Down,
     InHand,
     Mailbox,
     MailboxSpec,
@@ -246,6 +247,49 @@ async def test_a_kill_is_no_crash_and_retries_nothing(stage: Stage) -> None:
         tree.ref("a").tell(lambda actor: asyncio.sleep(100))
         await settle()
     assert len(stage.letters) == 1
+
+
+async def test_a_notice_in_hand_is_tried_again_too(stage: Stage) -> None:
+    class Watcher(Echo):
+        def receive(self, message: Any) -> Any:
+            if isinstance(message, Down):
+                stage.log.append("down")
+                raise Boom("not again")
+            return super().receive(message)
+
+    children = (
+        ChildSpec(name="a", start=Watcher, mailbox=RETRY),
+        ChildSpec(name="t", start=Echo, restart=Restart.TEMPORARY),
+        ChildSpec(name="new", start=Echo),
+    )
+    async with supervise(SupervisorSpec(name="root", intensity=10, children=children), events=stage.hear) as tree:
+        target = tree.ref("t")
+        tree.ref("a").tell(lambda actor: actor.context.monitor(target))
+        await settle()
+        await tree.stop_child("t")
+        await settle()
+        assert stage.log == ["down", "down"]
+        assert [type(letter) for letter in stage.letters] == [Down]
+        assert await tree.ref("new").ask("seen") == "seen"
+
+
+async def test_a_function_actor_may_stash_a_notice_before_it_has_had_any_message(stage: Stage) -> None:
+    async def watcher(mailbox: Mailbox[Any]) -> None:
+        mailbox.monitor(target)
+        notice = await mailbox.get()
+        mailbox.stash(notice)
+        mailbox.unstash()
+        stage.log.append(type(await mailbox.get()).__name__)
+        await mailbox.get()
+
+    spec = SupervisorSpec(name="root", children=(ChildSpec(name="t", start=Echo), ChildSpec(name="new", start=Echo)))
+    async with supervise(spec) as tree:
+        target = tree.ref("t")
+        await tree.stop_child("t")
+        await tree.start_child(ChildSpec(name="w", start=watcher))
+        await settle()
+        assert stage.log == ["Down"]
+        assert len(tree.ref("new").mailbox) == 0
 
 
 async def test_without_a_next_life_the_message_in_hand_is_a_dead_letter(stage: Stage) -> None:
