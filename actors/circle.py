@@ -5,7 +5,8 @@ actor that is asked sits in a handler, the stacks are read: of the task that ask
 task of the one that is asked, to see whether it waits for an answer itself, and whose; and so on along the chain.
 
 What is not seen: a question asked from a task that a handler has started, because the actor itself does not wait then
-(or if it does, not by an `ask`).
+(or if it does, not by an `ask`). A function actor is taken to read its mailbox in the task in which it asks; if it
+reads in another one, it is no part of a circle while that one waits for mail.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def circle(mailbox: Mailbox[Any]) -> tuple[str, ...]:
     paths = [asker.path]
     seen: set[int] = set()
     target: Mailbox[Any] | None = mailbox
-    while target is not None and id(target) not in seen:
+    while target is not None and target.sleeper is None and id(target) not in seen:  # who sleeps will take the question
         seen.add(id(target))
         paths.append(target.path)
         life = target.reader

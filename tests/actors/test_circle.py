@@ -154,6 +154,35 @@ async def test_an_actor_may_ask_back_from_a_task_of_its_own() -> None:
         assert await first.ask("begin") == "asked back"
 
 
+async def test_an_actor_that_reads_while_it_asks_is_no_part_of_a_circle() -> None:
+    async def server(mailbox: Mailbox[Any]) -> None:
+        async def answer(request: Any) -> None:
+            await asyncio.sleep(10)
+            mailbox.reply(request, "served")
+
+        async def serve() -> None:
+            while True:
+                group.start_soon(answer, await mailbox.get())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(serve)
+            await asyncio.sleep(5)
+            answers.append(await client.ask("and you"))
+
+    class Asking(Actor[Any]):
+        async def receive(self, message: Any) -> Any:
+            return await tree.ref("b" if self.context.path == "r/c" else "s").ask("please")
+
+    answers: list[Any] = []
+    asking = (ChildSpec(name="c", start=Asking), ChildSpec(name="b", start=Asking))
+    children = (ChildSpec(name="s", start=server), *asking)
+    async with supervise(SupervisorSpec(name="r", children=children)) as tree:
+        client = tree.ref("c")
+        tree.ref("b").tell("keeps b busy with a question to s, while s asks c, and c asks b")
+        await asyncio.sleep(30)
+        assert answers == ["served"]
+
+
 async def test_a_circle_that_nobody_catches_fails_all_askers_with_the_reason() -> None:
     class Plain(Link):
         async def receive(self, message: Any) -> Any:
