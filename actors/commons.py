@@ -5,6 +5,8 @@ Why: a name belongs to a tree and not to the process, so two trees never meet, a
 
 from __future__ import annotations
 
+import asyncio
+
 from .events import Listener
 from .group import Groups
 from .registry import Registry
@@ -14,6 +16,7 @@ class Commons:
     """Made once for each tree.
 
     Attributes:
+        loop: runs it; kept, because to ask for the running loop costs a system call.
         listener: hears kernel events; None costs nothing.
         registry: names of actors.
         groups: sets of actors.
@@ -22,9 +25,10 @@ class Commons:
         dead_letters: messages that no actor has handled.
     """
 
-    __slots__ = ("crashes", "dead_letters", "groups", "listener", "registry", "restarts")
+    __slots__ = ("crashes", "dead_letters", "groups", "listener", "loop", "registry", "restarts")
 
     def __init__(self, listener: Listener | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
         self.listener = listener
         self.registry = Registry()
         self.groups = Groups()

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
@@ -38,14 +39,18 @@ SPARE = 64
 """Idle hosts that are kept for later."""
 
 
+Outcome: TypeAlias = bool | Awaitable[None]
+"""Of a run: there is no more to do, False; the host's turn is over, True; or what to await before the next run."""
+
+
 class Life(Protocol):
     """What runs on a host."""
 
     path: str
     ended: bool
 
-    async def run(self, host: Host) -> bool:
-        """Work until there is no more to do, False, or until the host's turn is over, True."""
+    def run(self, host: Host) -> Outcome:
+        """Work as far as that needs no waiting, or is fair to others."""
         ...
 
     async def live(self, host: Host) -> None:
@@ -70,6 +75,7 @@ class Hosts:
             self.context.run(sniffio.current_async_library_cvar.set, "asyncio")
         self.line: deque[Life] = deque()
         self.dispatcher: Host | None = None
+        self.bell: asyncio.Future[None] | None = None
         self.idle: list[Host] = []
         self.closed = False
         self._group = group
@@ -78,8 +84,16 @@ class Hosts:
     def enter(self, life: Life) -> None:
         """Put in line what has work to do."""
         self.line.append(life)
-        if self.dispatcher is None:
+        if self.bell is not None:
+            self.ring()
+        elif self.dispatcher is None:
             self._appoint()
+
+    def ring(self) -> None:
+        """Wake the dispatcher if it waits for somebody to stand in line."""
+        bell, self.bell = self.bell, None
+        if bell is not None and not bell.done():
+            bell.set_result(None)
 
     def house(self, life: Life) -> Host:
         """Give it a task of its own."""
@@ -93,7 +107,7 @@ class Hosts:
     def dismiss(self, host: Host) -> None:
         """The host serves the line no more; another one does if there is a need."""
         if self.dispatcher is host:
-            self.dispatcher = None
+            self.dispatcher = self.bell = None
             if self.line and not self.closed:
                 self._appoint()
 
@@ -105,6 +119,7 @@ class Hosts:
     def close(self) -> None:
         """End the idle hosts; the others end when they become idle."""
         self.closed = True
+        self.ring()
         for host in self.idle:
             host.unpark()
 
@@ -211,22 +226,29 @@ class Host:
         hosts = self._hosts
         line = hosts.line
         while not hosts.closed:
-            if hosts.dispatcher is not self or not line:
-                hosts.dismiss(self)
+            if hosts.dispatcher is not self:
                 if len(hosts.idle) >= SPARE:
                     return
                 hosts.idle.append(self)
                 await self.park()
                 continue
+            if not line:
+                hosts.bell = hosts.loop.create_future()
+                await hosts.bell
+                self.begin()
+                continue
             if self.left <= 0 or (not self.left & 7 and self.over()):
                 await self.yield_turn()
             self.left -= 1
             life = line.popleft()
-            more = await life.run(self)
+            outcome = life.run(self)
+            while outcome is not False and outcome is not True:
+                await outcome
+                outcome = life.run(self)
             if contextvars.copy_context() != hosts.context:
                 hosts.dismiss(self)
                 if not life.ended:
                     await life.live(self)
                 return
-            if more:
+            if outcome:
                 hosts.enter(life)  # and not only into the line: nobody may be serving it, when a handler has suspended

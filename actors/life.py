@@ -21,10 +21,14 @@ from . import link
 from .actor import Actor, Context
 from .circle import LIVES
 from .errors import StrayCancellation
-from .host import Host, Hosts
+from .host import Host, Hosts, Outcome
 from .mailbox import Mailbox
 from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
 from .stash import Stashed
+
+
+PLAIN = frozenset((bool, bytes, dict, float, int, list, set, str, tuple))
+"""Types of what handlers return most often, none of which can be awaited: quicker to look up than to ask."""
 
 
 class Place(Protocol):
@@ -57,10 +61,9 @@ class FunctionLife:
         place.ready()
         self.host = hosts.house(self)
 
-    async def run(self, host: Host) -> bool:
+    def run(self, host: Host) -> Outcome:
         """Live to the end: a function is never in line."""
-        await self.live(host)
-        return False
+        return False if self.ended else self.live(host)
 
     async def live(self, host: Host) -> None:
         """Call the function and report how it ended."""
@@ -214,8 +217,11 @@ class ActorLife:
             if self._hooked and not await self._start(host):
                 return
             while not self.ended:
-                if await self.run(host):
+                outcome = self.run(host)
+                if outcome is True:
                     await host.yield_turn()
+                elif outcome is not False:
+                    await outcome
                 elif self._mailbox.sleeper is self:
                     await host.park()
         except BaseException:
@@ -234,18 +240,19 @@ class ActorLife:
         self._place.ready()
         return True
 
-    async def run(self, host: Host) -> bool:
-        """Handle mail until there is none, the turn is over, or the actor ends."""
+    def run(self, host: Host) -> Outcome:
+        """Handle mail until there is none, the turn is over, the actor ends, or a handler is to be awaited."""
         if self.ended:
             return False
         self.host = host
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
-        left = first = host.left
+        first = host.left
+        left = first - 1
         item: Any = None
         try:
-            while True:
+            for left in range(left, -1, -1):
                 if mailbox.control:
                     item = mailbox.control.popleft()
                     if type(item) is ExitReason:
@@ -256,52 +263,74 @@ class ActorLife:
                     if mailbox.senders:
                         mailbox.admit()
                 else:
-                    host.left = left
-                    mailbox.handled += first - left
+                    host.left = left + 1
+                    mailbox.handled += first - left - 1
                     mailbox.sleeper = self
-                    self._rest()
+                    if not self._housed:
+                        self._host = None
                     return False
                 if type(item) is Ask:
-                    if item.reply.done():
+                    reply = item.reply
+                    if reply.done():
                         mailbox.drop(item, "its asker stopped waiting")
                     else:
                         result = receive(item.message)
-                        if result is not None and hasattr(result, "__await__"):
-                            await self._answer(item, result, host)
+                        if result is None or type(result) in PLAIN or not hasattr(result, "__await__"):
+                            reply.set_result(result)
                         else:
-                            item.reply.set_result(result)
+                            host.left = left
+                            mailbox.handled += first - left - 1
+                            return self._await(item, self._answer(item, result, host), host)
                 else:
                     result = receive(item)
-                    if result is not None and hasattr(result, "__await__"):
-                        host.await_handler()
-                        await result
-                        host.handling = False
-                item = None
-                left -= 1
-                if left <= 0 or (not left & 7 and host.over()):
+                    if result is not None and type(result) not in PLAIN and hasattr(result, "__await__"):
+                        host.left = left
+                        mailbox.handled += first - left - 1
+                        return self._await(item, result, host)
+                if not left & 7 and (not left or host.over()):
                     host.left = 0
                     mailbox.handled += first - left
                     self._rest()
                     return True
-        except BaseException as error:
-            host.handling = False
-            mailbox.handled += first - left
-            first = left
-            if item is not None and isinstance(error, Stashed):
-                mailbox.set_aside(item)
-                host.left = left - 1
+            else:
                 self._rest()
                 return True
-            reason = _reason(error, host, mailbox)
-            if item is not None:
-                mailbox.lose((item,), reason)
-            if reason is KILLED:
-                self._exit(KILLED)
-                raise
+        except BaseException as error:
+            host.left = left
+            mailbox.handled += first - left - 1
+            return self._fail(item, error, host)
         host.left = left
-        mailbox.handled += first - left
-        await self._finish(reason, host)
-        return False
+        mailbox.handled += first - left - 1
+        return self._finish(reason, host)
+
+    async def _await(self, item: Any, handling: Awaitable[Any], host: Host) -> None:
+        """Await a handler."""
+        host.await_handler()
+        try:
+            await handling
+        except BaseException as error:
+            host.handling = False
+            outcome = self._fail(item, error, host)
+            if not isinstance(outcome, bool):
+                await outcome
+        else:
+            host.handling = False
+            self._mailbox.handled += 1
+
+    def _fail(self, item: Any, error: BaseException, host: Host) -> Outcome:
+        """A handler raised: stash its message, or end over it."""
+        mailbox = self._mailbox
+        if item is not None and isinstance(error, Stashed):
+            mailbox.set_aside(item)
+            self._rest()
+            return True
+        reason = _reason(error, host, mailbox)
+        if item is not None:
+            mailbox.lose((item,), reason)
+        if reason is KILLED:
+            self._exit(KILLED)
+            raise error
+        return self._finish(reason, host)
 
     def _rest(self) -> None:
         if not self._housed:
@@ -310,7 +339,6 @@ class ActorLife:
     async def _answer(self, ask: Ask, handling: Awaitable[Any], host: Host) -> None:
         """Answer with what an async handler returns; its asker may cancel it meanwhile."""
         self._asked = ask
-        host.await_handler()
         try:
             result = await handling
         except asyncio.CancelledError:
@@ -324,21 +352,25 @@ class ActorLife:
                 ask.reply.set_result(result)
         finally:
             self._asked = None
-            host.handling = False
 
-    async def _finish(self, reason: ExitReason, host: Host) -> None:
+    def _finish(self, reason: ExitReason, host: Host) -> Outcome:
         if _sentence(self._mailbox) is not None:
             _pardon(self._mailbox, host)
         if self._hooked:
-            try:
-                await self._actor.stopped(reason)
-            except BaseException as error:
-                end = _reason(error, host, self._mailbox)
-                self._exit(reason if reason.abnormal else end)
-                if end is KILLED:
-                    raise
-                return
+            return self._stop(reason, host)
         self._exit(reason)
+        return False
+
+    async def _stop(self, reason: ExitReason, host: Host) -> None:
+        try:
+            await self._actor.stopped(reason)
+        except BaseException as error:
+            end = _reason(error, host, self._mailbox)
+            self._exit(reason if reason.abnormal else end)
+            if end is KILLED:
+                raise
+        else:
+            self._exit(reason)
 
     def _exit(self, reason: ExitReason) -> None:
         if self.ended:

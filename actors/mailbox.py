@@ -253,7 +253,7 @@ class Mailbox(Generic[M]):
                 continue
             if self._getter is not None:
                 raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")
-            self._getter = asyncio.get_running_loop().create_future()
+            self._getter = self.commons.loop.create_future()
             self.sleeper = self
             try:
                 await self._getter
@@ -326,7 +326,7 @@ class Mailbox(Generic[M]):
     async def put_in_turn(self, item: Any) -> None:
         """Put in like `put`, waiting for room behind those who already wait."""
         if not self.put(item):
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            place: asyncio.Future[None] = self.commons.loop.create_future()
             self.stand_in_line(item, place)
             await place
 

@@ -92,9 +92,9 @@ class Ask:
 
     __slots__ = ("abandoned", "message", "reply")
 
-    def __init__(self, message: Any) -> None:
+    def __init__(self, message: Any, reply: Future[Any]) -> None:
         self.message = message
-        self.reply: Future[Any] = get_running_loop().create_future()
+        self.reply = reply
         self.abandoned = False
 
 

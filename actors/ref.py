@@ -102,11 +102,10 @@ class Ref(Generic[M_contra]):
             MailboxFull: the mailbox is full and its overflow policy is not BLOCK.
         """
         mailbox = self.mailbox
-        ask = Ask(message)
-        reply = ask.reply
-        timer = None
-        if timeout is not None:
-            timer = asyncio.get_running_loop().call_later(timeout, _expire, reply, mailbox.path, timeout)
+        loop = mailbox.commons.loop
+        reply = loop.create_future()
+        ask = Ask(message, reply)
+        timer = loop.call_later(timeout, _expire, reply, mailbox.path, timeout) if timeout is not None else None
         try:
             if len(mailbox.queue) < mailbox.room:
                 mailbox.queue.append(ask)

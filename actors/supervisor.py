@@ -21,7 +21,7 @@ from .child import Child, State
 from .errors import ActorError, AlreadyStarted, StartFailed, SupervisorFailed, SupervisorStopped, UnknownChild
 from .events import ChildRestarted, ChildStarted, Escalated, log
 from .group import Groups
-from .host import Host, Hosts
+from .host import Host, Hosts, Outcome
 from .messages import SHUTDOWN, Ending, Exit, ExitReason
 from .ref import Ref
 from .registry import Registry
@@ -220,8 +220,12 @@ class Supervisor:
 
     # The line of things to do
 
-    async def run(self, host: Host) -> bool:
+    def run(self, host: Host) -> Outcome:
         """Deal with what is in line."""
+        return self.live(host) if self._steps else False
+
+    async def live(self, host: Host) -> None:
+        """Deal with what is in line until that is all: a supervisor needs no task of its own."""
         host.await_handler()
         reply: asyncio.Future[Any] | None = None
         try:
@@ -246,11 +250,6 @@ class Supervisor:
         finally:
             host.handling = False
         self._busy = False
-        return False
-
-    async def live(self, host: Host) -> None:
-        """Deal with what is in line until that is all: a supervisor needs no task of its own."""
-        await self.run(host)
 
     def _post(self, step: Step, *arguments: Any, first: bool = False, reply: asyncio.Future[Any] | None = None) -> None:
         if first:
@@ -358,7 +357,7 @@ class Supervisor:
         if not self._restarts.allow(child, self._hosts.loop.time()):
             await self._give_up(child.reason)
             return
-        group = self._restarts.group(child, list(self._children.values()))
+        group = self._restarts.group(child, self._children.values())
         for member in reversed(group):
             await self._stop_for_restart(member)
         pause = child.pause()
