@@ -23,7 +23,8 @@ Receiver: TypeAlias = MemoryObjectReceiveStream[Any]
 class Question:
     """Something that wants an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, message: object) -> None:
+        self.message = message
         self.answered = anyio.Event()
         self.answer: int
 
@@ -37,9 +38,10 @@ async def consume(messages: Receiver) -> None:
     """Let a Counter handle what comes."""
     counter = Counter()
     async for message in messages:
-        result = counter.receive(message)
         if isinstance(message, Question):
-            message.reply(result)
+            message.reply(counter.receive(message.message))
+        else:
+            counter.receive(message)
 
 
 async def link(messages: Receiver, following: Sender) -> None:
@@ -65,9 +67,9 @@ async def collect(messages: Receiver) -> None:
         done.set()
 
 
-async def question(stream: Sender) -> int:
+async def ask(stream: Sender, question: object = None) -> int:
     """Ask, and wait for the answer."""
-    asked = Question()
+    asked = Question(question)
     stream.send_nowait(asked)
     await asked.answered.wait()
     return asked.answer
@@ -104,26 +106,26 @@ class Streams:
         for _ in range(0, count, cases.BURST):
             for number in range(min(count, cases.BURST)):
                 self._counter.send_nowait(number)
-            await question(self._counter)
+            await ask(self._counter)
 
     async def send(self, count: int) -> None:
         for number in range(count):
             await self._bounded.send(number)
-        asked = Question()
+        asked = Question(None)
         await self._bounded.send(asked)
         await asked.answered.wait()
 
     async def ask(self, count: int) -> None:
         for _ in range(count):
-            await question(self._counter)
+            await ask(self._counter)
 
     async def ask_of_100(self, count: int) -> None:
-        await cases.ask_from_many(lambda: question(self._counter), count)
+        await cases.ask_from_many(lambda: ask(self._counter), count)
 
     async def ask_with_deadline(self, count: int) -> None:
         for _ in range(count):
             with anyio.fail_after(cases.DEADLINE):
-                await question(self._counter)
+                await ask(self._counter)
 
     async def spawn(self, count: int) -> None:
         """Start a task with a stream, let it reach its wait, and end it by closing the stream."""

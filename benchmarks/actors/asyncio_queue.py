@@ -12,13 +12,15 @@ from .cases import Cases, Counter, Memory
 
 
 async def consume(queue: asyncio.Queue[Any]) -> None:
-    """Let a Counter handle what comes; a future is a question."""
+    """Let a Counter handle what comes; a question comes together with the future of its answer."""
     counter = Counter()
     while True:
         message = await queue.get()
-        result = counter.receive(message)
-        if isinstance(message, asyncio.Future):
-            message.set_result(result)
+        if type(message) is tuple:
+            question, reply = message
+            reply.set_result(counter.receive(question))
+        else:
+            counter.receive(message)
 
 
 async def link(queue: asyncio.Queue[Any], following: asyncio.Queue[Any]) -> None:
@@ -46,10 +48,10 @@ async def collect(queue: asyncio.Queue[Any]) -> None:
         done.set_result(None)
 
 
-async def question(queue: asyncio.Queue[Any]) -> Any:
+async def ask(queue: asyncio.Queue[Any], question: object = None) -> Any:
     """Ask, and wait for the answer."""
     reply: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    queue.put_nowait(reply)
+    queue.put_nowait((question, reply))
     return await reply
 
 
@@ -75,26 +77,26 @@ class Queues:
         for _ in range(0, count, cases.BURST):
             for number in range(min(count, cases.BURST)):
                 self._counter.put_nowait(number)
-            await question(self._counter)
+            await ask(self._counter)
 
     async def send(self, count: int) -> None:
         for number in range(count):
             await self._bounded.put(number)
         reply: asyncio.Future[int] = self._loop.create_future()
-        await self._bounded.put(reply)
+        await self._bounded.put((None, reply))
         await reply
 
     async def ask(self, count: int) -> None:
         for _ in range(count):
-            await question(self._counter)
+            await ask(self._counter)
 
     async def ask_of_100(self, count: int) -> None:
-        await cases.ask_from_many(lambda: question(self._counter), count)
+        await cases.ask_from_many(lambda: ask(self._counter), count)
 
     async def ask_with_deadline(self, count: int) -> None:
         for _ in range(count):
             async with asyncio.timeout(cases.DEADLINE):
-                await question(self._counter)
+                await ask(self._counter)
 
     async def spawn(self, count: int) -> None:
         """Start a task with a queue, let it reach its wait, cancel it, and wait for its end."""

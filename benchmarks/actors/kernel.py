@@ -29,6 +29,9 @@ class Count(Request[int]):
     """Ask how many messages were handled."""
 
 
+COUNT = Count()
+
+
 class Counter(Actor[Any]):
     """Counts messages."""
 
@@ -54,7 +57,7 @@ class Fragile(Counter):
 
     def receive(self, message: Any) -> int:
         """Crash, or answer."""
-        if type(message) is not Count:
+        if message is not COUNT:
             raise RuntimeError("crash")
         return 0
 
@@ -125,23 +128,23 @@ class Kernel:
         for _ in range(0, count, cases.BURST):
             for number in range(min(count, cases.BURST)):
                 self._counter.tell(number)
-            await self._counter.ask(Count())
+            await self._counter.ask(COUNT)
 
     async def send(self, count: int) -> None:
         for number in range(count):
             await self._bounded.send(number)
-        await self._bounded.ask(Count())
+        await self._bounded.ask(COUNT)
 
     async def ask(self, count: int) -> None:
         for _ in range(count):
-            await self._counter.ask(Count())
+            await self._counter.ask(COUNT)
 
     async def ask_of_100(self, count: int) -> None:
-        await cases.ask_from_many(lambda: self._counter.ask(Count()), count)
+        await cases.ask_from_many(lambda: self._counter.ask(COUNT), count)
 
     async def ask_with_deadline(self, count: int) -> None:
         for _ in range(count):
-            await self._counter.ask(Count(), timeout=cases.DEADLINE)
+            await self._counter.ask(COUNT, timeout=cases.DEADLINE)
 
     async def spawn(self, count: int) -> None:
         for number in range(count):
@@ -168,7 +171,7 @@ class Kernel:
         """Crash on every message of a queue that outlives each crash."""
         for _ in range(count):
             self._fragile.tell("crash")
-        await self._fragile.ask(Count())
+        await self._fragile.ask(COUNT)
 
     async def idle(self, count: int) -> float:
         specs = [ChildSpec(name=f"idle {number}", start=Counter, restart=Restart.TEMPORARY) for number in range(count)]
