@@ -267,7 +267,7 @@ class ActorLife:
                     mailbox.handled += first - left - 1
                     mailbox.sleeper = self
                     if not self._housed:
-                        self._host = None
+                        self.host = None
                     return False
                 if type(item) is Ask:
                     reply = item.reply
