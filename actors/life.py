@@ -166,9 +166,10 @@ class ActorLife:
             self.host = hosts.house(self)
         else:
             place.ready()
-            mailbox.sleeper = self
             if mailbox.queue or mailbox.control:
-                mailbox.rouse()
+                hosts.enter(self)
+            else:
+                mailbox.sleeper = self
 
     def wake(self) -> None:
         """Mail has come."""
@@ -246,7 +247,7 @@ class ActorLife:
             return False
         self.host = host
         mailbox = self._mailbox
-        queue = mailbox.queue
+        queue = mailbox.queue if mailbox.room > 0 else mailbox.open()
         receive = self._actor.receive
         first = host.left
         left = first - 1
@@ -382,7 +383,7 @@ class ActorLife:
         self._place.exited(reason)
 
 
-LIVES.update(method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run))
+LIVES.update(method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run, ActorLife._await))
 
 
 def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReason:

@@ -61,8 +61,8 @@ def ties_of(mailbox: Mailbox[Any]) -> Ties:
 
 def watch(target: Mailbox[Any], watcher: Mailbox[Any]) -> None:
     """Tell the watcher, once, when the target has ended for good; at once if it has."""
-    if target.ending.reason is not None:
-        watcher.signal(Down(target.ref, target.ending.reason))
+    if target.end is not None:
+        watcher.signal(Down(target.ref, target.end))
     else:
         ties_of(target).watchers[watcher] = ties_of(watcher).watched[target] = None
 
@@ -81,8 +81,8 @@ def link(one: Mailbox[Any], other: Mailbox[Any]) -> None:
     """Let each end when the other does; if the other has ended for good, it is told so at once."""
     if one is other:
         return
-    if other.ending.reason is not None:
-        _hear(one, other, other.ending.reason)
+    if other.end is not None:
+        _hear(one, other, other.end)
     else:
         ties_of(one).linked[other] = ties_of(other).linked[one] = None
 
@@ -99,7 +99,7 @@ def unlink(one: Mailbox[Any], other: Mailbox[Any]) -> None:
 
 def enroll(mailbox: Mailbox[Any], circle: Circle) -> bool:
     """Have the circle forget the actor at its end; False: that was already."""
-    if mailbox.ending.reason is not None:
+    if mailbox.end is not None:
         return False
     ties_of(mailbox).circles[circle] = None
     return True

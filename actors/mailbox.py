@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 R = TypeVar("R")
 
+NOTHING: deque[Any] = deque()
+"""The queue of every mailbox that has had no message yet: an own one would be half of an idle actor's memory."""
+
 BATCH = 128
 """Messages that one actor may take before everybody else had a turn."""
 
@@ -77,13 +80,14 @@ class Mailbox(Generic[M]):
     __slots__ = (
         "_asked",
         "_budget",
+        "_ending",
         "_getter",
         "_taken",
         "aside",
         "commons",
         "control",
         "dropped",
-        "ending",
+        "end",
         "handled",
         "path",
         "queue",
@@ -100,13 +104,13 @@ class Mailbox(Generic[M]):
         self.path = path
         self.ref: Ref[M]
         self.spec = spec
-        self.queue: deque[Any] = deque()
-        self.room = spec.capacity or sys.maxsize
+        self.queue = NOTHING
+        self.room = 0
         self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
         self.control: deque[ExitReason | Down | Exited] | None = None
         self.sleeper: Sleeper | None = None
         self.reader: Reader | None = None
-        self.ending = Ending()
+        self.end: ExitReason | None = None
         self.ties: link.Ties | None = None
         self.aside: Aside | None = None
         self.commons = commons
@@ -114,8 +118,9 @@ class Mailbox(Generic[M]):
         self.dropped = 0
         self._getter: asyncio.Future[None] | None = None
         self._asked: dict[int, deque[Ask]] | None = None
-        self._taken: list[Any] = []
+        self._taken: Sequence[Any] = ()
         self._budget = BATCH
+        self._ending: Ending | None = None
 
     # What a function actor uses
 
@@ -154,7 +159,7 @@ class Mailbox(Generic[M]):
         Raises:
             Stop: the actor is to end.
         """
-        self._taken = []
+        self._taken = ()
         self._heed()
         if not self.control and not self.queue:
             return None
@@ -224,7 +229,7 @@ class Mailbox(Generic[M]):
     def unstash(self) -> None:
         """Put all that was stashed ahead of the queue, in the order in which it was sent."""
         if self.aside is not None and self.aside.stash:
-            self.queue.extendleft(reversed(self.aside.stash))
+            self.open().extendleft(reversed(self.aside.stash))
             self.aside.stash.clear()
             self.rouse()
 
@@ -241,7 +246,7 @@ class Mailbox(Generic[M]):
         )
 
     async def _mail(self) -> None:
-        self._taken = []
+        self._taken = ()
         while True:
             self._heed()
             if self.control or self.queue:
@@ -306,10 +311,13 @@ class Mailbox(Generic[M]):
         Raises:
             MailboxFull: by policy.
         """
-        if self.ending.reason is not None:
-            self.drop(item, self.ending.reason)
-            return True
-        if len(self.queue) >= self.room:
+        queue = self.queue
+        if self.room <= 0:
+            if self.end is not None:
+                self.drop(item, self.end)
+                return True
+            queue = self.open()
+        elif len(queue) >= self.room:
             overflow = self.spec.overflow
             if overflow is Overflow.BLOCK:
                 return False
@@ -318,10 +326,17 @@ class Mailbox(Generic[M]):
             if overflow is Overflow.DROP_NEWEST:
                 self.drop(item, "the mailbox is full")
                 return True
-            self.drop(self.queue.popleft(), "the mailbox is full")
-        self.queue.append(item)
+            self.drop(queue.popleft(), "the mailbox is full")
+        queue.append(item)
         self.rouse()
         return True
+
+    def open(self) -> deque[Any]:
+        """Return the queue, made if there is none."""
+        if self.queue is NOTHING:
+            self.queue = deque()
+            self.room = self.spec.capacity or sys.maxsize
+        return self.queue
 
     async def put_in_turn(self, item: Any) -> None:
         """Put in like `put`, waiting for room behind those who already wait."""
@@ -391,7 +406,7 @@ class Mailbox(Generic[M]):
             if self.aside is None:
                 self.aside = Aside()
             again, spent = self.aside.try_again(items, self.count())
-            self.queue.extendleft(reversed(again))
+            self.open().extendleft(reversed(again))
         self._drop_all(spent, reason)
 
     def abandon(self, ask: Ask) -> None:
@@ -423,7 +438,7 @@ class Mailbox(Generic[M]):
             message = item.message
             if not item.reply.done():
                 item.reply.set_exception(
-                    MailboxFull(self.path, self.room) if isinstance(reason, str) else ActorDied(self.path, reason)
+                    MailboxFull(self.path, self.spec.capacity or 0) if isinstance(reason, str) else ActorDied(self.path, reason)
                 )
         self.dropped += 1
         self.commons.dead_letters += 1
@@ -451,12 +466,12 @@ class Mailbox(Generic[M]):
 
     def close(self, reason: ExitReason) -> None:
         """The actor will not be started again: what waits, and what comes, are dead letters."""
-        if self.ending.reason is not None:
+        if self.end is not None:
             return
-        self.room = -1
-        self.ending.set(reason)
-        items = list(self.queue)
-        self.queue.clear()
+        self.end = reason
+        items, self.queue, self.room = self.queue, NOTHING, 0
+        if self._ending is not None:
+            self._ending.set(reason)
         self._drop_all(items, reason)
         senders, self.senders = self.senders, None
         for item, place in senders or ():
@@ -470,8 +485,15 @@ class Mailbox(Generic[M]):
     def reopen(self, spec: MailboxSpec) -> None:
         """The actor is started again after it had ended for good: its address is good again."""
         self.spec = spec
-        self.room = spec.capacity or sys.maxsize
-        self.ending = Ending()
+        self.end = self._ending = None
+
+    async def ended(self) -> ExitReason:
+        """Wait until the actor has ended and will not be started again."""
+        if self.end is not None:
+            return self.end
+        if self._ending is None:
+            self._ending = Ending()
+        return await self._ending.wait()
 
     def _drop_all(self, items: Iterable[Any], reason: ExitReason) -> None:
         for item in items:

@@ -39,7 +39,7 @@ class Ref(Generic[M_contra]):
     @property
     def alive(self) -> bool:
         """False once the actor has ended and will not be restarted."""
-        return self.mailbox.ending.reason is None
+        return self.mailbox.end is None
 
     def __repr__(self) -> str:
         return f"<Ref {self.path}>"
@@ -116,7 +116,8 @@ class Ref(Generic[M_contra]):
                 elif mailbox.reader is not None and mailbox.reader.host is not None:
                     _refuse_circle(mailbox, ask)
             else:
-                _refuse_circle(mailbox, ask)
+                if mailbox.sleeper is None:
+                    _refuse_circle(mailbox, ask)
                 if not mailbox.put(ask):
                     mailbox.stand_in_line(ask, None)
             return await reply
@@ -129,7 +130,7 @@ class Ref(Generic[M_contra]):
 
     async def ended(self) -> ExitReason:
         """Wait until the actor has ended and will not be restarted; return why. At once when it already has."""
-        return await self.mailbox.ending.wait()
+        return await self.mailbox.ended()
 
 
 ASKS.add(Ref.ask.__code__)
