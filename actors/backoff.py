@@ -71,3 +71,9 @@ class Series:
         self.began = None
         wait, self._wait = self._wait, min(self._wait * spec.factor, spec.longest)
         return wait * (1 - spec.jitter * self._random.random())
+
+    def wait_no_more(self) -> None:
+        """Cancel the wait that is now."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

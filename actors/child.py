@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .actor import Actor
-from .backoff import Series
+from .backoff import Backoff, Series
 from .errors import ActorDied, StartFailed
 from .events import ChildExited, log_failure
 from .host import Hosts
@@ -35,6 +35,9 @@ class State(enum.Enum):
     RESTARTING = "restarting"
     """Ended; to be started again."""
     STOPPED = "stopped"
+
+
+STARTING, RUNNING, STOPPING, RESTARTING, STOPPED = State  # an attribute of an enum costs eight times a global
 
 
 class AnyLife(Protocol):
@@ -84,7 +87,7 @@ class Child:
     def __init__(self, spec: ChildSpec[Any], supervisor: Supervisor, hosts: Hosts) -> None:
         self.spec = spec
         self.path = f"{supervisor.path}/{spec.name}"
-        self.state = State.STOPPED
+        self.state = STOPPED
         self.life: AnyLife | None = None
         self.reason: ExitReason = NORMAL
         self.restarts = 0
@@ -99,12 +102,12 @@ class Child:
     @property
     def active(self) -> bool:
         """True while somebody holds the place or is about to."""
-        return self.state is not State.STOPPED
+        return self.state is not STOPPED
 
     @property
     def up(self) -> bool:
         """True once the life has started."""
-        return self.state is not State.STARTING
+        return self.state is not STARTING
 
     def launch(self) -> bool:
         """Start a life; False: it is still starting, wait with `settle`. It may also decline (see `Ignore`).
@@ -112,8 +115,9 @@ class Child:
         Raises:
             StartFailed: it did not even begin.
         """
-        self._wait_no_more()
-        self.state = State.STARTING
+        if self._series is not None:
+            self._series.wait_no_more()
+        self.state = STARTING
         self._settled = None
         self.life = None
         try:
@@ -125,7 +129,7 @@ class Child:
             self.retire()
             return True
         except Exception as error:
-            self.state = State.STOPPED
+            self.state = STOPPED
             raise StartFailed(self.path, error) from error
         if self.up:
             return True
@@ -157,16 +161,17 @@ class Child:
 
     def halt(self) -> bool:
         """Begin to stop the life; False: it is still stopping, wait with `stop`."""
-        self._wait_no_more()
+        if self._series is not None:
+            self._series.wait_no_more()
         life = self.life
         if life is not None and not life.ended:
-            self.state = State.STOPPING
+            self.state = STOPPING
             if self.spec.shutdown == 0 or self._supervisor.killed:
                 life.kill()
             else:
                 life.shut_down()
         if life is None or life.ended:
-            self.state = State.STOPPED
+            self.state = STOPPED
             return True
         return False
 
@@ -185,12 +190,12 @@ class Child:
             self._exited = None
             if timer is not None:
                 timer.cancel()
-        self.state = State.STOPPED
+        self.state = STOPPED
 
     def pause(self) -> float:
         """Return how long to wait before it is started again, seconds."""
-        series = self._failures()
-        return series.failed(self._hosts.loop.time()) if series is not None else 0.0
+        backoff = self.spec.backoff
+        return 0.0 if backoff is None else self._failures(backoff).failed(self._hosts.loop.time())
 
     def after(self, pause: float, do: Callable[[], None]) -> None:
         """Do something after a pause, unless a life is started or stopped meanwhile."""
@@ -199,17 +204,16 @@ class Child:
 
     def retire(self) -> None:
         """Nobody will hold the place for now: its address is dead."""
-        self.state = State.STOPPED
+        self.state = STOPPED
         self.life = None
         if self.ref is not None:
             self.ref.mailbox.close(self.reason)
 
     def ready(self) -> None:
         """The life has started."""
-        self.state = State.RUNNING
-        series = self._failures()
-        if series is not None:
-            series.began = self._hosts.loop.time()
+        self.state = RUNNING
+        if self.spec.backoff is not None:
+            self._failures(self.spec.backoff).began = self._hosts.loop.time()
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(True)
 
@@ -219,32 +223,28 @@ class Child:
         if reason.abnormal:
             self.crashes += 1
             self._hosts.commons.crashes += 1
+            if (
+                self._hosts.listener is None
+                and self.state is not STARTING
+                and type(self.spec.start) is not SupervisorSpec
+            ):
+                log_failure(self.path, reason)
         if self._hosts.listener is not None:
             self._hosts.listener(ChildExited(self.path, reason))
-        elif self.state is not State.STARTING and not isinstance(self.spec.start, SupervisorSpec):
-            log_failure(self.path, reason)
-        if self.state is State.STARTING:
+        if self.state is STARTING:
             if self._settled is not None and not self._settled.done():
                 self._settled.set_result(False)
-        elif self.state is State.STOPPING:
+        elif self.state is STOPPING:
             if self._exited is not None and not self._exited.done():
                 self._exited.set_result(None)
         else:
-            self.state = State.RESTARTING if self._again(reason) else State.STOPPED
+            self.state = RESTARTING if self._again(reason) else STOPPED
             self._supervisor.hear(self)
 
-    def _failures(self) -> Series | None:
-        backoff = self.spec.backoff
-        if backoff is None:
-            return None
+    def _failures(self, backoff: Backoff) -> Series:
         if self._series is None or self._series.spec is not backoff:
             self._series = Series(backoff)
         return self._series
-
-    def _wait_no_more(self) -> None:
-        if self._series is not None and self._series.timer is not None:
-            self._series.timer.cancel()
-            self._series.timer = None
 
     def _again(self, reason: ExitReason) -> bool:
         restart = self.spec.restart
@@ -254,10 +254,10 @@ class Child:
         start = self.spec.start
         if isinstance(start, SupervisorSpec):
             return self._supervisor.below(start, self)
-        if takes_mailbox(start):
+        if not isinstance(start, type) and takes_mailbox(start):
             function = cast("Callable[[Mailbox[Any]], Awaitable[None]]", start)
             return FunctionLife(function, self._mailbox(None), self, self._hosts)
-        actor = cast("Callable[[], Any]", start)()
+        actor: Any = start()  # type: ignore[call-arg]
         if not isinstance(actor, Actor):
             raise TypeError(f"start of {self.path} made {actor!r}, which is no Actor: return an instance of one")
         return ActorLife(actor, self._mailbox(actor), self, self._hosts)

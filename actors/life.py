@@ -26,7 +26,6 @@ from .mailbox import Mailbox
 from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
 from .stash import Stashed
 
-
 PLAIN = frozenset((bool, bytes, dict, float, int, list, set, str, tuple))
 """Types of what handlers return most often, none of which can be awaited: quicker to look up than to ask."""
 
@@ -249,11 +248,10 @@ class ActorLife:
         mailbox = self._mailbox
         queue = mailbox.queue if mailbox.room > 0 else mailbox.open()
         receive = self._actor.receive
-        first = host.left
-        left = first - 1
+        first = left = host.left
         item: Any = None
         try:
-            for left in range(left, -1, -1):
+            for left in range(first - 1, -1, -1):
                 if mailbox.control:
                     item = mailbox.control.popleft()
                     if type(item) is ExitReason:
@@ -377,8 +375,9 @@ class ActorLife:
         if self.ended:
             return
         self.ended = True
-        for timer in tuple(self._context.timers or ()):
-            timer.cancel()
+        if self._context.timers:
+            for timer in tuple(self._context.timers):
+                timer.cancel()
         self._mailbox.leave(reason)
         self._place.exited(reason)
 

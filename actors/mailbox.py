@@ -438,7 +438,9 @@ class Mailbox(Generic[M]):
             message = item.message
             if not item.reply.done():
                 item.reply.set_exception(
-                    MailboxFull(self.path, self.spec.capacity or 0) if isinstance(reason, str) else ActorDied(self.path, reason)
+                    MailboxFull(self.path, self.spec.capacity or 0)
+                    if isinstance(reason, str)
+                    else ActorDied(self.path, reason)
                 )
         self.dropped += 1
         self.commons.dead_letters += 1
@@ -448,7 +450,8 @@ class Mailbox(Generic[M]):
     def leave(self, reason: ExitReason) -> None:
         """One life of the actor is over: what it was handling is lost or tried again, what is queued stays."""
         self.reader = self.sleeper = self.control = None
-        self.unstash()
+        if self.aside is not None:
+            self.unstash()
         if self._taken or self._asked:
             self._lose_taken(reason)
         if self.ties is not None:
@@ -472,7 +475,8 @@ class Mailbox(Generic[M]):
         items, self.queue, self.room = self.queue, NOTHING, 0
         if self._ending is not None:
             self._ending.set(reason)
-        self._drop_all(items, reason)
+        if items:
+            self._drop_all(items, reason)
         senders, self.senders = self.senders, None
         for item, place in senders or ():
             if not _given_up(item, place):

@@ -28,6 +28,8 @@ class Exit(enum.Enum):
     CRASHED = "crashed"
 
 
+ABNORMAL = (Exit.KILLED, Exit.CRASHED)
+
 @dataclass(frozen=True, slots=True)
 class ExitReason:
     """Why an actor or a supervisor ended.
@@ -43,7 +45,7 @@ class ExitReason:
     @property
     def abnormal(self) -> bool:
         """True for kills and crashes, after which a transient child is restarted."""
-        return self.exit is Exit.CRASHED or self.exit is Exit.KILLED
+        return self.exit in ABNORMAL
 
     def __str__(self) -> str:
         if self.error is None:

@@ -80,8 +80,6 @@ class ChildSpec(Generic[M]):
             raise SpecInvalid(f"name is {self.name!r}: give a child a name that is not empty and has no '/'")
         if not callable(self.start) and not isinstance(self.start, SupervisorSpec):
             raise SpecInvalid(f"start of {self.name} is {self.start!r}: give an Actor class, a function or a spec")
-        if inspect.iscoroutine(self.start):
-            raise SpecInvalid(f"start of {self.name} is a coroutine: give the function, without calling it")
         if self.shutdown is not None and not self.shutdown >= 0:
             raise SpecInvalid(f"shutdown of {self.name} is {self.shutdown}: give 0 or more seconds, or None")
         if self.significant and self.restart is Restart.PERMANENT:
@@ -142,9 +140,7 @@ def child_spec(spec: AnySpec) -> ChildSpec[Any]:
 
 
 def takes_mailbox(start: Callable[..., Any]) -> bool:
-    """Tell a function actor from whatever makes a class actor, by its parameters."""
-    if isinstance(start, type):
-        return False
+    """Tell a function actor from a function that makes a class actor, by its parameters."""
     if inspect.iscoroutinefunction(start):
         return True
     try:

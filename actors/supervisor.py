@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from .child import Child, State
+from .child import RESTARTING, RUNNING, STOPPED, STOPPING, Child
 from .errors import ActorError, AlreadyStarted, StartFailed, SupervisorFailed, SupervisorStopped, UnknownChild
 from .events import ChildRestarted, ChildStarted, Escalated, log
 from .group import Groups
@@ -77,9 +77,10 @@ class Supervisor:
             SpecInvalid: this supervisor could not treat it as it asks.
             SupervisorStopped: the supervisor has ended or is ending.
         """
+        spec = child_spec(spec)
         if self._busy:
-            return _handle(await self._ask(self._start, child_spec(spec)))
-        child = self._admit(child_spec(spec))
+            return _handle(await self._ask(self._start, spec))
+        child = self._admit(spec)
         if not self._launch(child):
             await self._ask(self._settle, child)
         return _handle(child)
@@ -158,7 +159,7 @@ class Supervisor:
         place = self._place
         if place is not None and not self.ended:
             return node(place, below)
-        state = State.STOPPED if self.ended else State.STOPPING if self._stopping else State.RUNNING
+        state = STOPPED if self.ended else STOPPING if self._stopping else RUNNING
         return TreeNode(path=self.path, kind=self.spec.strategy.value, state=state.value, children=below)
 
     def statistics(self) -> TreeStatistics:
@@ -334,16 +335,17 @@ class Supervisor:
             self._gone(child)
 
     def _gone(self, child: Child) -> None:
-        child.retire()
         if child.spec.restart is Restart.TEMPORARY:
             self._forget(child)
+        else:
+            child.retire()
 
     async def _deal_with(self, child: Child, life: object) -> None:
         if child.life is not life or self._stopping:
             return
-        if child.state is State.RESTARTING:
+        if child.state is RESTARTING:
             await self._restart(child)
-        elif child.state is State.STOPPED:
+        elif child.state is STOPPED:
             self._gone(child)
             if child.spec.significant and self._all_done():
                 self.shut_down()
@@ -367,20 +369,21 @@ class Supervisor:
             await self._start_group(group)
 
     async def _start_again(self, child: Child, life: object) -> None:
-        if child.life is life and child.state is State.RESTARTING and not self._stopping:
+        if child.life is life and child.state is RESTARTING and not self._stopping:
             await self._start_group(self._restarts.group(child, list(self._children.values())))
 
     async def _start_group(self, group: Sequence[Child]) -> None:
         for member in group:
             if self._stopping:
                 return
-            if member.state is not State.RESTARTING:
+            if member.state is not RESTARTING:
                 continue
             try:
-                await self._watch_start(member, member.start)
+                if not member.launch():
+                    await self._watch_start(member, member.settle)
             except StartFailed as error:
                 member.reason = ExitReason(Exit.CRASHED, error.cause)
-                member.state = State.RESTARTING
+                member.state = RESTARTING
                 self._post(self._deal_with, member, member.life)
                 return
             if member.active:
@@ -389,11 +392,12 @@ class Supervisor:
                 self._tell(ChildRestarted, member.path, member.restarts)
 
     async def _stop_for_restart(self, child: Child) -> None:
-        await child.stop()
+        if not child.halt():
+            await child.stop()
         if child.spec.restart is Restart.TEMPORARY:
             self._gone(child)
         else:
-            child.state = State.RESTARTING
+            child.state = RESTARTING
 
     async def _give_up(self, reason: ExitReason) -> None:
         self._stopping = True
