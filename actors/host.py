@@ -70,6 +70,7 @@ class Hosts:
         self.commons = Commons(listener)
         self.listener = listener
         self.loop = asyncio.get_running_loop()
+        self.clock = self.loop.time
         self.context = contextvars.copy_context()
         if sniffio is not None:
             self.context.run(sniffio.current_async_library_cvar.set, "asyncio")
@@ -84,15 +85,15 @@ class Hosts:
     def enter(self, life: Life) -> None:
         """Put in line what has work to do."""
         self.line.append(life)
-        if self.bell is not None:
+        if self.bell is not None or self.dispatcher is None:
             self.ring()
-        elif self.dispatcher is None:
-            self._appoint()
 
     def ring(self) -> None:
-        """Wake the dispatcher if it waits for somebody to stand in line."""
+        """See that somebody serves the line: the dispatcher waits for the bell, or there is none."""
         bell, self.bell = self.bell, None
-        if bell is not None and not bell.done():
+        if bell is None:
+            self._appoint()
+        elif not bell.done():
             bell.set_result(None)
 
     def house(self, life: Life) -> Host:
@@ -119,7 +120,8 @@ class Hosts:
     def close(self) -> None:
         """End the idle hosts; the others end when they become idle."""
         self.closed = True
-        self.ring()
+        if self.bell is not None:
+            self.ring()
         for host in self.idle:
             host.unpark()
 
@@ -152,16 +154,17 @@ class Host:
         canceled: whether `cancel` was called.
         handling: True while a handler is awaited.
         left: messages left in this turn.
+        until: when the turn is over, on the loop's clock; 0 until a look at the clock begins it.
     """
 
-    __slots__ = ("_hosts", "_place", "_scope", "_until", "canceled", "handling", "left", "task")
+    __slots__ = ("_hosts", "_place", "_scope", "canceled", "handling", "left", "task", "until")
 
     def __init__(self, hosts: Hosts) -> None:
         self.canceled = False
         self.task: asyncio.Task[Any] | None = None
         self.handling = False
         self.left = BATCH
-        self._until = 0.0
+        self.until = 0.0
         self._hosts = hosts
         self._place: asyncio.Future[None] | None = None
         self._scope: anyio.CancelScope | None = None  # made by the task: a loop callback may not make one
@@ -191,14 +194,15 @@ class Host:
     def begin(self) -> None:
         """Begin a turn."""
         self.left = BATCH
-        self._until = 0.0
+        self.until = 0.0
 
     def over(self) -> bool:
-        """Tell whether the turn is over by the clock, which starts when this is first asked in a turn."""
-        now = self._hosts.loop.time()
-        if self._until == 0.0:
-            self._until = now + TURN
-        return now >= self._until
+        """Look at the clock: is the turn over?"""
+        now = self._hosts.clock()
+        if self.until:
+            return now >= self.until
+        self.until = now + TURN
+        return False
 
     def await_handler(self) -> None:
         """A handler is about to be awaited: if it suspends, somebody else has to serve the line."""
@@ -225,6 +229,7 @@ class Host:
     async def _serve(self) -> None:
         hosts = self._hosts
         line = hosts.line
+        context, copy_context = hosts.context, contextvars.copy_context
         while not hosts.closed:
             if hosts.dispatcher is not self:
                 if len(hosts.idle) >= SPARE:
@@ -235,7 +240,8 @@ class Host:
             if not line:
                 hosts.bell = hosts.loop.create_future()
                 await hosts.bell
-                self.begin()
+                self.left = BATCH
+                self.until = 0.0
                 continue
             if self.left <= 0 or (not self.left & 7 and self.over()):
                 await self.yield_turn()
@@ -245,7 +251,7 @@ class Host:
             while outcome is not False and outcome is not True:
                 await outcome
                 outcome = life.run(self)
-            if contextvars.copy_context() != hosts.context:
+            if copy_context() != context:
                 hosts.dismiss(self)
                 if not life.ended:
                     await life.live(self)

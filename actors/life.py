@@ -176,7 +176,10 @@ class ActorLife:
             assert self.host is not None
             self.host.unpark()
         else:
-            self._hosts.enter(self)
+            hosts = self._hosts
+            hosts.line.append(self)
+            if hosts.bell is not None or hosts.dispatcher is None:
+                hosts.ring()
 
     def shut_down(self) -> None:
         """End it after the message in hand."""
