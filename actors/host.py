@@ -197,7 +197,7 @@ class Host:
         self.until = 0.0
 
     def over(self) -> bool:
-        """Look at the clock: is the turn over?"""
+        """Tell whether the turn is over by the clock; the first look in a turn begins it."""
         now = self._hosts.clock()
         if self.until:
             return now >= self.until
@@ -243,9 +243,8 @@ class Host:
                 self.left = BATCH
                 self.until = 0.0
                 continue
-            if self.left <= 0 or (not self.left & 7 and self.over()):
+            if self.left <= 0:
                 await self.yield_turn()
-            self.left -= 1
             life = line.popleft()
             outcome = life.run(self)
             while outcome is not False and outcome is not True:

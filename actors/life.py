@@ -249,7 +249,7 @@ class ActorLife:
             return False
         self.host = host
         mailbox = self._mailbox
-        queue = mailbox.queue if mailbox.room > 0 else mailbox.open()
+        queue = mailbox.queue
         receive = self._actor.receive
         first = left = host.left
         item: Any = None
@@ -265,8 +265,9 @@ class ActorLife:
                     if mailbox.senders:
                         mailbox.admit()
                 else:
-                    host.left = left + 1
-                    mailbox.handled += first - left - 1
+                    left += 1
+                    host.left = left
+                    mailbox.handled += first - left
                     mailbox.sleeper = self
                     if not self._housed:
                         self.host = None
@@ -318,6 +319,8 @@ class ActorLife:
         else:
             host.handling = False
             self._mailbox.handled += 1
+            if not host.left & 7 and host.over():
+                host.left = 0
 
     def _fail(self, item: Any, error: BaseException, host: Host) -> Outcome:
         """A handler raised: stash its message, or end over it."""

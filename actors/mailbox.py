@@ -365,6 +365,8 @@ class Mailbox(Generic[M]):
         """Put something in the control lane: an exit reason means stop, and comes first."""
         if self.control is None:
             self.control = deque()
+        if self.end is None:
+            self.open()  # for the life that is woken: its queue stays the same while it runs
         if self.aside is not None:
             self.aside.until += 1
         if type(signal) is ExitReason:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -424,6 +425,50 @@ async def test_a_busy_actor_does_not_starve_the_loop_or_its_neighbours() -> None
         for _ in range(5):
             await asyncio.sleep(0)
         assert turns == ["neighbour at True"]
+
+
+class SkewedLoop(asyncio.SelectorEventLoop):
+    """An event loop on which work seems to take time."""
+
+    skew = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skew
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_slow_handlers_give_the_loop_its_turn_by_the_clock(waiting: bool) -> None:
+    handled = 0
+
+    def work(loop: SkewedLoop) -> None:
+        nonlocal handled
+        handled += 1
+        loop.skew += 0.001
+
+    class Slow(Actor[SkewedLoop]):
+        def receive(self, message: SkewedLoop) -> None:
+            work(message)
+
+    class SlowAsync(Actor[SkewedLoop]):
+        async def receive(self, message: SkewedLoop) -> None:
+            work(message)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SkewedLoop)
+        spec = SupervisorSpec(name="root", children=(ChildSpec(name="a", start=SlowAsync if waiting else Slow),))
+        async with supervise(spec) as tree:
+            for _ in range(100):
+                tree.ref("a").tell(loop)
+            seen = [0]
+            while handled < 100:
+                await asyncio.sleep(0)
+                seen.append(handled)
+            turns = [after - before for before, after in pairwise(seen)]
+            assert max(turns) <= 16
+
+    with asyncio.Runner(loop_factory=SkewedLoop) as runner:
+        runner.run(main())
 
 
 async def test_a_busy_function_actor_does_not_starve_the_loop() -> None:
