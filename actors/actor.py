@@ -30,10 +30,16 @@ class Actor(Generic[M]):
     Attributes:
         mailbox: how much its mailbox holds; the child spec may say otherwise.
         context: its own address, timers and monitors; set before `started`.
+        hooked: whether its class has a `started` or a `stopped` of its own.
     """
 
     mailbox: ClassVar[MailboxSpec] = MailboxSpec()
+    hooked: ClassVar[bool] = False
     context: Context[M]
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.hooked = cls.started is not Actor.started or cls.stopped is not Actor.stopped
 
     async def started(self) -> None:
         """Acquire resources; what it raises fails the start. Runs in the same task as `receive` and `stopped`."""

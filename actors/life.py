@@ -135,7 +135,6 @@ class ActorLife:
         "_actor",
         "_asked",
         "_context",
-        "_hooked",
         "_hosts",
         "_housed",
         "_mailbox",
@@ -158,9 +157,7 @@ class ActorLife:
         self._context: Context[Any] = Context(mailbox)
         actor.context = self._context
         mailbox.reader = self
-        kind = type(actor)
-        self._hooked = kind.started is not Actor.started or kind.stopped is not Actor.stopped
-        if self._hooked:
+        if actor.hooked:
             self._housed = True
             self.host = hosts.house(self)
         else:
@@ -183,7 +180,7 @@ class ActorLife:
 
     def shut_down(self) -> None:
         """End it after the message in hand."""
-        if self.host is None and not self._hooked and self._mailbox.sleeper is self:
+        if self.host is None and not self._actor.hooked and self._mailbox.sleeper is self:
             self._exit(SHUTDOWN)
         else:
             self._mailbox.signal(SHUTDOWN)
@@ -217,7 +214,7 @@ class ActorLife:
         self.host = host
         self._housed = True
         try:
-            if self._hooked and not await self._start(host):
+            if self._actor.hooked and not await self._start(host):
                 return
             while not self.ended:
                 outcome = self.run(host)
@@ -361,7 +358,7 @@ class ActorLife:
     def _finish(self, reason: ExitReason, host: Host) -> Outcome:
         if _sentence(self._mailbox) is not None:
             _pardon(self._mailbox, host)
-        if self._hooked:
+        if self._actor.hooked:
             return self._stop(reason, host)
         self._exit(reason)
         return False

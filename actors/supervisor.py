@@ -294,7 +294,8 @@ class Supervisor:
     def _admit(self, spec: ChildSpec[Any]) -> Child:
         if self.ended or self._stopping:
             raise SupervisorStopped(self.path)
-        self.spec.check(spec)
+        if spec.significant:
+            self.spec.check(spec)
         child = self._children.get(spec.name)
         if child is None:
             child = self._children[spec.name] = Child(spec, self, self._hosts)
