@@ -1,9 +1,9 @@
 """The kernel against the actors of others, and against a task with an asyncio.Queue, which one would write by hand.
 
 Every peer is a process of its own (`peer`), with the same cases (`cases`), each in the peer's own idiom: one module
-for each. They take turns, case by case and round by round, so that a busy machine slows all of them; figures are
-medians of ROUNDS. How many operations a sample has is found in a round that does not count: as many as take about
-SAMPLE seconds. A peer that is not installed is left out, with a note.
+for each. They take turns, case by case and round by round, so that a busy machine slows all of them; figures and
+ratios are medians of ROUNDS. How many operations a sample has is found in a round that does not count: as many as
+take about SAMPLE seconds. A peer that is not installed is left out, with a note.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ MOST = 200_000
 """Operations that a sample has at most."""
 
 OURS = "greenroom"
+OURS_ON_UVLOOP = f"{OURS}, uvloop"
 QUEUE = "asyncio.Queue"
 PEERS = (
     Peer(OURS, "kernel"),
-    Peer(f"{OURS}, uvloop", "kernel", loop="uvloop"),
+    Peer(OURS_ON_UVLOOP, "kernel", loop="uvloop"),
     Peer(QUEUE, "asyncio_queue"),
     Peer(f"{QUEUE}, uvloop", "asyncio_queue", loop="uvloop"),
     Peer("anyio streams", "anyio_streams", package="anyio"),
@@ -48,6 +49,7 @@ CASES = {
     "fan": "fan",
     "restart": "restart",
     "idle": "idle",
+    "idle after mail": "idle_used",
 }
 """What a case is called in the name of a ratio."""
 
@@ -74,17 +76,20 @@ def run(seed: int) -> Suite:
 
 
 def ratios(rows: tuple[Row, ...]) -> dict[str, float]:
-    """Compare greenroom with every peer on the same loop: above 1 it is better, also where less is better."""
-    value = {(row.case, row.system): row.value for row in rows}
+    """Compare greenroom with every peer on the same loop: above 1 it is better, also where less is better.
+
+    A ratio is the median of the rounds' ratios: what was measured at about the same time is compared.
+    """
+    rounds = {(row.case, row.system): row.samples for row in rows}
     found: dict[str, float] = {}
     for case, name in CASES.items():
-        for loop in ("", ", uvloop"):
-            ours = value.get((case, OURS + loop))
-            for peer in PEERS:
-                theirs = value.get((case, peer.system))
-                mine = peer.system.startswith(OURS) or peer.system.endswith(", uvloop") != bool(loop)
-                if ours is not None and theirs is not None and not mine:
-                    found[f"{name}/{peer.system}"] = theirs / ours if case == "idle" else ours / theirs
+        for peer in PEERS:
+            ours = OURS_ON_UVLOOP if peer.loop == "uvloop" else OURS
+            mine, theirs = rounds.get((case, ours), ()), rounds.get((case, peer.system), ())
+            if mine and theirs and peer.system != ours:
+                better = [our / their for our, their in zip(mine, theirs, strict=True)]
+                found[f"{name}/{peer.system}"] = 1 / median(better) if _unit(case) == "bytes" else median(better)
+    value = {(row.case, row.system): row.value for row in rows}
     found["restart_per_s"] = value["restart", OURS]
     found["bytes_per_idle_actor"] = value["idle", OURS]
     return found
@@ -99,10 +104,10 @@ def _start(peer: Peer, stack: ExitStack) -> Process | None:
 
 
 def _count(case: str, rate: float, step: int) -> int:
-    if case == "idle":
+    if _unit(case) == "bytes":
         return step
     return min(max(round(rate * SAMPLE / step) * step, step), MOST)
 
 
 def _unit(case: str) -> str:
-    return "bytes" if case == "idle" else "op/s"
+    return "bytes" if case.startswith("idle") else "op/s"

@@ -121,10 +121,20 @@ class Queues:
             await done
 
     async def idle(self, count: int) -> float:
+        return await self._idle(count, after_mail=False)
+
+    async def idle_after_mail(self, count: int) -> float:
+        return await self._idle(count, after_mail=True)
+
+    async def _idle(self, count: int, *, after_mail: bool) -> float:
         async with asyncio.TaskGroup() as group:
             memory = Memory()
-            tasks = [group.create_task(consume(asyncio.Queue())) for _ in range(count)]
+            queues: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(count)]
+            tasks = [group.create_task(consume(queue)) for queue in queues]
             await asyncio.sleep(0)
+            if after_mail:
+                for queue in queues:
+                    await ask(queue)
             grown = memory.grown()
             for task in tasks:
                 task.cancel()
@@ -147,6 +157,7 @@ async def stage() -> AsyncIterator[Cases]:
             "ring": queues.ring,
             "fan": queues.fan,
             "idle": queues.idle,
+            "idle after mail": queues.idle_after_mail,
         }
         for task in tasks:
             task.cancel()

@@ -174,10 +174,18 @@ class Kernel:
         await self._fragile.ask(COUNT)
 
     async def idle(self, count: int) -> float:
+        return await self._idle(count, after_mail=False)
+
+    async def idle_after_mail(self, count: int) -> float:
+        return await self._idle(count, after_mail=True)
+
+    async def _idle(self, count: int, *, after_mail: bool) -> float:
         specs = [ChildSpec(name=f"idle {number}", start=Counter, restart=Restart.TEMPORARY) for number in range(count)]
         memory = Memory()
         for spec in specs:
-            await self._tree.start_actor(spec)
+            ref = await self._tree.start_actor(spec)
+            if after_mail:
+                await ref.ask(COUNT)
         grown = memory.grown()
         for spec in specs:
             await self._tree.stop_child(spec.name)
@@ -212,4 +220,5 @@ async def stage() -> AsyncIterator[Cases]:
             "fan": kernel.fan,
             "restart": kernel.restart,
             "idle": kernel.idle,
+            "idle after mail": kernel.idle_after_mail,
         }
