@@ -30,6 +30,7 @@ class Exit(enum.Enum):
 
 ABNORMAL = (Exit.KILLED, Exit.CRASHED)
 
+
 @dataclass(frozen=True, slots=True)
 class ExitReason:
     """Why an actor or a supervisor ended.
