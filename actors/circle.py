@@ -17,7 +17,8 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .mailbox import Mailbox, Reader
+    from .mailbox import Mailbox
+    from .reader import Reader
 
 LIVES: set[CodeType] = set()
 """The code that lives run in; each has its life as `self`."""

@@ -18,19 +18,19 @@ import asyncio
 import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from . import link
 from .errors import ActorDied, MailboxFull, StashFull
 from .events import DeadLetter
 from .messages import Ask, Down, Ending, Exit, Exited, ExitReason, Request, Stop
 from .overflow import InHand, MailboxSpec, MailboxStatistics, Overflow
+from .reader import Reader, Sleeper
 from .stash import Aside
 
 if TYPE_CHECKING:
     from .commons import Commons
     from .group import Groups
-    from .host import Host
     from .ref import Ref
     from .registry import Registry
 
@@ -42,36 +42,6 @@ NOTHING: deque[Any] = deque()
 
 BATCH = 128
 """Messages that one actor may take before everybody else had a turn."""
-
-
-class Sleeper(Protocol):
-    """Whoever handles a mailbox's messages, while it has none to handle."""
-
-    def wake(self) -> None:
-        """Something has come."""
-        ...
-
-
-class Reader(Protocol):
-    """One life of the actor that reads a mailbox.
-
-    Attributes:
-        path: where it is in the tree.
-        host: the task that it has now; None while it needs none.
-    """
-
-    path: str
-
-    @property
-    def host(self) -> Host | None: ...  # noqa: D102
-
-    def condemn(self, reason: ExitReason) -> None:
-        """End it where it is: a linked actor has ended."""
-        ...
-
-    def interrupt(self, ask: Ask) -> None:
-        """Stop handling this question: nobody waits for the answer any more."""
-        ...
 
 
 class Mailbox(Generic[M]):
