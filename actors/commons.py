@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+from .deadline import Deadlines
 from .events import Listener
 from .group import Groups
 from .registry import Registry
@@ -18,6 +19,7 @@ class Commons:
     Attributes:
         loop: runs it; kept, because to ask for the running loop costs a system call.
         listener: hears kernel events; None costs nothing.
+        deadlines: of questions.
         registry: names of actors.
         groups: sets of actors.
         crashes: lives of actors and supervisors that ended abnormally.
@@ -25,11 +27,12 @@ class Commons:
         dead_letters: messages that no actor has handled.
     """
 
-    __slots__ = ("crashes", "dead_letters", "groups", "listener", "loop", "registry", "restarts")
+    __slots__ = ("crashes", "dead_letters", "deadlines", "groups", "listener", "loop", "registry", "restarts")
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.loop = asyncio.get_running_loop()
         self.listener = listener
+        self.deadlines = Deadlines(self.loop)
         self.registry = Registry()
         self.groups = Groups()
         self.crashes = 0

@@ -120,6 +120,7 @@ class Hosts:
     def close(self) -> None:
         """End the idle hosts; the others end when they become idle."""
         self.closed = True
+        self.commons.deadlines.close()
         if self.bell is not None:
             self.ring()
         for host in self.idle:

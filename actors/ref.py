@@ -10,11 +10,10 @@ Laws kept here:
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Generic, TypeVar, overload
 
 from .circle import ASKS, circle
-from .errors import AskCircle, AskTimeout, MailboxFull
+from .errors import AskCircle, MailboxFull
 from .mailbox import Mailbox
 from .messages import Ask, ExitReason, Request
 
@@ -102,10 +101,13 @@ class Ref(Generic[M_contra]):
             MailboxFull: the mailbox is full and its overflow policy is not BLOCK.
         """
         mailbox = self.mailbox
-        loop = mailbox.commons.loop
-        reply = loop.create_future()
+        commons = mailbox.commons
+        reply = commons.loop.create_future()
         ask = Ask(message, reply)
-        timer = loop.call_later(timeout, _expire, reply, mailbox.path, timeout) if timeout is not None else None
+        deadline = None
+        if timeout is not None:
+            deadline = commons.deadlines.after(timeout)
+            deadline.add(reply, mailbox.path)
         try:
             if len(mailbox.queue) < mailbox.room:
                 mailbox.queue.append(ask)
@@ -125,8 +127,8 @@ class Ref(Generic[M_contra]):
             mailbox.abandon(ask)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if deadline is not None:
+                deadline.remove(reply)
 
     async def ended(self) -> ExitReason:
         """Wait until the actor has ended and will not be restarted; return why. At once when it already has."""
@@ -142,8 +144,3 @@ def _refuse_circle(mailbox: Mailbox[Any], ask: Ask) -> None:
         if mailbox.queue and mailbox.queue[-1] is ask:
             mailbox.queue.pop()
         raise AskCircle(paths)
-
-
-def _expire(reply: asyncio.Future[Any], path: str, timeout: float) -> None:
-    if not reply.done():
-        reply.set_exception(AskTimeout(path, timeout))

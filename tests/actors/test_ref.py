@@ -19,6 +19,7 @@ from greenroom.actors import (
     MailboxFull,
     MailboxSpec,
     Overflow,
+    Ref,
     Restart,
     StrayCancellation,
     Supervisor,
@@ -142,6 +143,41 @@ async def test_a_late_answer_is_dropped() -> None:
         gate.set()
         assert await tree.ref("a").ask("next", timeout=1) == "next"
     assert log == ["begin slow", "end slow", "begin next", "end next"]
+
+
+async def test_questions_with_one_timeout_expire_each_at_its_own_time() -> None:
+    kind, _, _ = gated()
+    loop = asyncio.get_running_loop()
+    ends: list[float] = []
+
+    async def ask(ref: Ref[Any], after: float, timeout: float) -> None:
+        await asyncio.sleep(after)
+        with pytest.raises(AskTimeout):
+            await ref.ask("slow", timeout=timeout)
+        ends.append(loop.time())
+
+    async with supervise(alone(kind, shutdown=0)) as tree, asyncio.TaskGroup() as group:
+        ref = tree.ref("a")
+        for after, timeout in [(0, 5), (1, 5), (2, 1), (2, 5), (9, 5), (9, 0)]:
+            group.create_task(ask(ref, after, timeout))
+        canceled = group.create_task(ref.ask("canceled", timeout=5))
+        await asyncio.sleep(0.5)
+        canceled.cancel()
+    assert ends == pytest.approx([3, 5, 6, 7, 9, 14])
+
+
+@pytest.mark.parametrize("timeouts", [1, 100])
+async def test_a_tree_that_has_ended_leaves_no_timer_of_a_question(timeouts: int) -> None:
+    async with supervise(alone(Echo)) as tree:
+        ref = tree.ref("a")
+        for number in range(timeouts):
+            assert await ref.ask(Get(), timeout=5 + number) == 0
+        kept = ref.mailbox.commons.deadlines.timeouts
+        assert 1 <= len(kept) <= 16
+    assert kept == {}
+    with pytest.raises(ActorDied):
+        await ref.ask(Get(), timeout=5)
+    assert kept == {}
 
 
 async def test_a_question_that_timed_out_in_the_queue_is_skipped(stage: Stage) -> None:
