@@ -195,8 +195,8 @@ def _guard() -> None:
             return contextvars.copy_context().run(func, *args)
 
     sys.addaudithook(audit)
-    threading.Thread.start = guarded_start  # type: ignore[method-assign]
-    AsyncIOBackend.run_sync_in_worker_thread = staticmethod(inline)  # type: ignore[method-assign,assignment]
+    threading.Thread.start = guarded_start  # type: ignore[method-assign,assignment]
+    AsyncIOBackend.run_sync_in_worker_thread = staticmethod(inline)  # type: ignore[method-assign]
 
 
 _STDLIB = os.path.dirname(os.__file__)
