@@ -433,7 +433,7 @@ class Mailbox(Generic[M]):
         taken, self._taken = self._taken, []
         asked, self._asked = self._asked or {}, None
         unanswered = [ask for asks in asked.values() for ask in asks]
-        lost = [item for item in taken if (item in unanswered if type(item) is Ask else reason.abnormal)]
+        lost = [item for item in taken if item in unanswered or (reason.abnormal and not _answered(item))]
         self._drop_all((ask for ask in unanswered if ask not in lost), reason)
         self._count_turn()
         self.handled -= len(lost)
@@ -478,6 +478,11 @@ class Mailbox(Generic[M]):
 
 def _expired(item: Any) -> bool:
     return type(item) is Ask and item.reply.done()
+
+
+def _answered(item: Any) -> bool:
+    """Tell a question that has its answer from one whose asker left before, and from a mere message."""
+    return type(item) is Ask and item.reply.done() and not item.reply.cancelled() and item.reply.exception() is None
 
 
 def _given_up(item: Any, place: asyncio.Future[None] | None) -> bool:

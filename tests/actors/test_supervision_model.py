@@ -287,7 +287,9 @@ class Tree(RuleBasedStateMachine):
 
         async def ask() -> str:
             try:
-                await self.refs[place].ask(message, timeout=1 if part.kind == "function" and expected == "answered" else 9)
+                await self.refs[place].ask(
+                    message, timeout=1 if part.kind == "function" and expected == "answered" else 9
+                )
             except ActorDied as died:
                 return died.reason.exit.name
             except TimeoutError:
@@ -303,10 +305,7 @@ class Tree(RuleBasedStateMachine):
     def start_child(self, data: st.DataObject, again: bool) -> None:
         sup = data.draw(st.sampled_from(list(self.model.supervisors())), "supervisor")
         taken = [place for place in sup.children.values() if isinstance(place.plan, Part)]
-        if again and taken:
-            name = data.draw(st.sampled_from(taken), "child").plan.name
-        else:
-            name = f"d{self.number()}"
+        name = data.draw(st.sampled_from(taken), "child").plan.name if again and taken else f"d{self.number()}"
         plan = data.draw(parts(name, sup.plan.auto), "plan")
 
         async def start() -> str:
