@@ -22,7 +22,7 @@ from .errors import ActorError, AlreadyStarted, StartFailed, SupervisorFailed, S
 from .events import ChildRestarted, ChildStarted, Escalated, log
 from .group import Groups
 from .host import Host, Hosts, Outcome
-from .messages import SHUTDOWN, Ending, Exit, ExitReason
+from .messages import KILLED, SHUTDOWN, Ending, Exit, ExitReason
 from .ref import Ref
 from .registry import Registry
 from .restarts import Restarts
@@ -277,7 +277,7 @@ class Supervisor:
         except ActorError as error:
             await self._stop_children()
             if self._stopping:
-                self._end(SHUTDOWN)
+                self._end(KILLED if self.killed else SHUTDOWN)
                 return
             failure = StartFailed(self.path, error)
             self._end(ExitReason(Exit.CRASHED, failure))
@@ -411,7 +411,7 @@ class Supervisor:
 
     async def _shut_down(self) -> None:
         await self._stop_children()
-        self._end(SHUTDOWN)
+        self._end(KILLED if self.killed else SHUTDOWN)
 
     async def _stop_children(self) -> None:
         for child in reversed(list(self._children.values())):
@@ -428,8 +428,9 @@ class Supervisor:
             self._starting = None
 
     def _break_off(self) -> None:
-        if self._starting is not None and self._starting.life is not None and not self._starting.life.ended:
-            self._starting.life.kill()
+        child = self._starting
+        if child is not None and not child.up and child.life is not None and not child.life.ended:
+            child.life.kill()
 
     def _end(self, reason: ExitReason) -> None:
         if self.ended:

@@ -75,6 +75,21 @@ async def test_wherever_a_start_fails_those_before_are_stopped_and_those_behind_
     assert stage.take() == [*(f"+{n}" for n in before), "bad fails", *(f"-{n} shutdown" for n in reversed(before))]
 
 
+async def test_a_child_that_has_just_started_when_the_stop_comes_is_stopped_and_not_killed(stage: Stage) -> None:
+    """Its supervisor has not heard yet that it is up."""
+
+    class Prompt(stage.player("a")):  # type: ignore[misc]
+        async def started(self) -> None:
+            await super().started()
+            if stage.restarts or stage.exits:
+                asyncio.get_running_loop().call_soon(tree.shut_down)
+
+    async with supervise(root(ChildSpec(name="a", start=Prompt)), events=stage.hear) as tree:
+        tree.ref("a").tell(Boom("a"))
+        await tree.wait()
+    assert stage.take() == ["+a", "-a crashed", "+a", "-a shutdown"]
+
+
 # The ways to end by oneself (permanent_normal ... temporary_abnormal)
 
 
