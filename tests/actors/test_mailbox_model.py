@@ -73,7 +73,7 @@ class House:
         self.kind = kind
         self.handled: list[Message] = []
         self.letters: list[tuple[Message, str]] = []
-        start = {"bare": lambda: Player(self), "hooked": lambda: Hooked(self), "function": self.function}[kind]
+        start: Any = {"bare": lambda: Player(self), "hooked": lambda: Hooked(self), "function": self.function}[kind]
         self.child: ChildSpec[Any] = ChildSpec(name="a", start=start, shutdown=0.01, mailbox=mailbox)
         self.spec = SupervisorSpec(name="root", intensity=1_000_000, children=(self.child,))
 
@@ -400,9 +400,7 @@ def close(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_a_mailbox_does_step_by_step_what_its_policy_says() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Box, settings=settings(PROFILE, max_examples=60 * EXAMPLES, stateful_step_count=30)
-    )
+    run_state_machine_as_test(Box, settings=settings(PROFILE, max_examples=60 * EXAMPLES, stateful_step_count=30))
 
 
 async def test_a_question_whose_asker_left_is_a_dead_letter_when_its_function_actor_is_killed() -> None:

@@ -253,6 +253,7 @@ async def test_two_changes_of_size_at_once_come_one_after_the_other() -> None:
         async with anyio.create_task_group() as group:
             for size in (3, 5, 2):
                 group.start_soon(pool.resize, size)
+                await asyncio.sleep(0.01)
         assert len(pool.refs) == 2
         assert tree.supervisor("pool").count_children().active == 2
 
