@@ -250,7 +250,7 @@ class Box(RuleBasedStateMachine):
 
     @initialize(
         kind=st.sampled_from(["bare", "hooked", "function"]),
-        capacity=st.integers(1, 3),
+        capacity=st.sampled_from([1, 2, 3, 40]),
         overflow=st.sampled_from([Overflow.BLOCK, Overflow.BLOCK, *Overflow]),
         seed=st.integers(0, 1000),
     )
@@ -288,7 +288,7 @@ class Box(RuleBasedStateMachine):
                 self.model.work()
         self.check()
 
-    @rule(count=st.integers(2, 5))
+    @rule(count=st.sampled_from([2, 3, 5, 20]))
     def tell_at_once(self, count: int) -> None:
         posts = [Post(Message(next(self.numbers)), "tell") for _ in range(count)]
 
@@ -303,12 +303,14 @@ class Box(RuleBasedStateMachine):
         self.check()
 
     @precondition(lambda self: self.model.hand)
-    @rule(well=st.sampled_from([True, True, False]))
-    def finish(self, well: bool) -> None:
-        self.house.gate.set_result(well)
-        self.run(asyncio.sleep(0.001))
-        self.model.finish(well)
-        self.check()
+    @rule(well=st.sampled_from([True, True, False]), count=st.sampled_from([1, 1, 2, 20]))
+    def finish(self, well: bool, count: int) -> None:
+        for _ in range(count):
+            if self.model.hand:
+                self.house.gate.set_result(well)
+                self.run(asyncio.sleep(0.001))
+                self.model.finish(well)
+                self.check()
 
     @precondition(lambda self: any(not task.done() for task in self.senders.values()))
     @rule(data=st.data())
@@ -400,7 +402,7 @@ def close(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def test_a_mailbox_does_step_by_step_what_its_policy_says() -> None:
-    run_state_machine_as_test(Box, settings=settings(PROFILE, max_examples=60 * EXAMPLES, stateful_step_count=30))
+    run_state_machine_as_test(Box, settings=settings(PROFILE, max_examples=100 * EXAMPLES, stateful_step_count=30))
 
 
 async def test_a_question_whose_asker_left_is_a_dead_letter_when_its_function_actor_is_killed() -> None:
@@ -426,6 +428,7 @@ class Act:
     leaves_after: float | None
     crash: bool
     pause: float
+    count: int
 
 
 seconds = st.sampled_from([0.0, 0.0, 0.5, 1.0])
@@ -437,6 +440,7 @@ acts = st.builds(
     leaves_after=st.sampled_from([None, None, None, 0.0, 0.5, 1.5]),
     crash=st.sampled_from([False, False, False, True]),
     pause=seconds,
+    count=st.sampled_from([1, 1, 1, 20]),
 )
 
 
@@ -462,8 +466,8 @@ def test_in_a_storm_no_message_is_lost_or_doubled_or_overtaken_by_its_sender(
     numbers = iter(range(1000))
 
     async def send(ref: Ref[Any], script: list[Act], sender: int) -> None:
-        for act in script:
-            await asyncio.sleep(act.gap)
+        for act in (each for planned in script for each in [planned] * planned.count):
+            await asyncio.sleep(act.gap if act.count == 1 else 0)
             message = Message(next(numbers), sender, act.crash, act.pause)
             outcomes[message] = "canceled"
             with anyio.CancelScope(
