@@ -399,12 +399,13 @@ class Tree(RuleBasedStateMachine):
                 self.refs[place] = self.real(place.above.path).ref(place.plan.name)
         for place, ref in self.refs.items():
             assert ref.alive == (place.closed is None), place.path
-            ending = ref.mailbox.ending.reason
-            assert (None if ending is None else ending.exit.name) == place.closed
         self.run(self.call_all())
 
     async def call_all(self) -> None:
-        """Whoever should live and is not busy answers, and is in the life that it should be in."""
+        """Whoever should live and is not busy answers, in the life that it should be in; the dead say of what."""
+        for place, ref in self.refs.items():
+            if place.closed is not None:
+                assert (await ref.ended()).exit.name == place.closed
         for place in self.model.actors():
             part = place.plan
             assert isinstance(part, Part)
