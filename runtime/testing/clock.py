@@ -19,10 +19,11 @@ Use it for a test module by overriding the backend fixture of anyio's pytest plu
 or outside pytest with `anyio.run(main, backend="asyncio", backend_options=virtual_backend(seed)[1])`, or with
 `asyncio.Runner(loop_factory=VirtualLoop)`.
 
-Order: task steps that are ready in the same turn of the loop are put in the order in which their tasks began (seed 0)
-or, from there, in an order drawn from the seed. From there: libraries keep tasks in sets, whose order is that of
-addresses and hashes and changes from process to process. Plain callbacks keep the first-in-first-out order that asyncio
-promises. `trace_hash()` tells whether two runs went the same way, over processes, hash seeds and Python versions.
+Order: task steps that are ready in the same turn of the loop run first come first served (seed 0, asyncio's own order)
+or in an order drawn from the seed, starting from the order in which their tasks began: libraries keep tasks in sets,
+whose order changes from process to process. For the same reason tasks that are canceled together, which is what such
+sets are for, step in the order in which they began under seed 0 too. Plain callbacks keep the first-in-first-out order
+that asyncio promises. `trace_hash()` tells whether two runs went the same way, over processes and hash seeds.
 
 The environment variable GREENROOM_SEED sets the seed wherever a test does not; an error that comes out of a loop with a
 seed carries a note of it.
@@ -84,7 +85,7 @@ class VirtualLoop(SealedLoop):
     """An event loop whose clock jumps from timer to timer, starting at 0.0 seconds.
 
     Args:
-        seed: the order of tasks that are ready in the same turn; 0 is the order in which they began; None is what
+        seed: the order of tasks that are ready in the same turn; 0 is first come first served; None is what
             GREENROOM_SEED says, or else 0.
 
     Attributes:
@@ -145,9 +146,14 @@ class VirtualLoop(SealedLoop):
                 steps.append((self._birth(task), handle, task))
         if not steps:
             return
-        steps.sort(key=_birth)
         if self._order is not None:
+            steps.sort(key=_birth)
             self._order.shuffle(steps)
+        else:
+            canceled = [place for place, (_, _, task) in enumerate(steps) if task.cancelling()]
+            in_order = sorted((steps[place] for place in canceled), key=_birth)
+            for place, step in zip(canceled, in_order, strict=True):
+                steps[place] = step
         names = (f"{birth} {getattr(task.get_coro(), '__qualname__', '')}" for birth, _, task in steps)
         self._trace.update(f"{self._now!r} {' '.join(names)}\n".encode())
         for place, (_, handle, _) in zip(places, steps, strict=True):
