@@ -78,8 +78,8 @@ class Cron:
 
     def until(self, now: float) -> float:
         """Return the last firing not later than `now`."""
-        minute = self._local(now) + datetime.timedelta(minutes=1)
-        return next(CronSim(self.expression, minute, reverse=True)).timestamp()
+        next_minute = self._local((now // 60 + 1) * 60)
+        return next(CronSim(self.expression, next_minute, reverse=True)).timestamp()
 
     def _local(self, now: float) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(now, zoneinfo.ZoneInfo(self.zone))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from .contract import READY, Transport, Watch, control_topic, digest, log_topic
@@ -41,11 +41,14 @@ from .values import (
     Transition,
     WorkerInfo,
 )
+from .wrapped import Codec, CodecMissing, wrapped
 
 __all__ = [
     "READY",
     "BlobNotFound",
     "Claim",
+    "Codec",
+    "CodecMissing",
     "ControlPending",
     "Entry",
     "Fenced",
@@ -79,20 +82,30 @@ __all__ = [
     "digest",
     "log_topic",
     "open_transport",
+    "wrapped",
 ]
 
 
-def open_transport(url: str, *, clock: Callable[[], float] = time.time) -> AbstractAsyncContextManager[Transport]:
+@asynccontextmanager
+async def open_transport(
+    url: str, *, codecs: Sequence[Codec] = (), clock: Callable[[], float] = time.time
+) -> AsyncIterator[Transport]:
     """Open a store for the life of an `async with`.
 
     Args:
         url: `memory://` (a new one at each open), `sqlite:///relative.db`, `sqlite:////absolute.db`.
+        codecs: the first one wraps the bodies of records and cached values, the others are known for reading.
         clock: seconds since the epoch.
 
     Raises:
         UnknownTransport: no store of this kind.
-        StoreUnavailable: on entering: the store cannot be opened; says why and what to do.
+        StoreUnavailable: the store cannot be opened; says why and what to do.
     """
+    async with _opened(url, clock) as store:
+        yield wrapped(store, codecs, blob_bytes=store.blob_bytes)
+
+
+def _opened(url: str, clock: Callable[[], float]) -> AbstractAsyncContextManager[Transport]:
     scheme, found, rest = url.partition("://")
     if found and scheme == "memory":
         return open_memory(clock=clock)

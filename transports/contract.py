@@ -78,6 +78,9 @@ class Transport(Protocol):
     url: str
     """Where it is, without secrets (`sqlite:///greenroom.db`)."""
 
+    blob_bytes: int | None
+    """Bodies larger than this should be kept as blobs (`wrapped`); None: it takes large ones well."""
+
     durability: str
     """One sentence: what an acknowledged write survives."""
 

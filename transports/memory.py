@@ -46,6 +46,7 @@ class MemoryTransport:
     """
 
     url = "memory://"
+    blob_bytes: int | None = None
     durability = "an acknowledged write survives nothing: it ends with the process"
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

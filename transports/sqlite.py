@@ -71,6 +71,7 @@ from .values import (
 class SqliteTransport:
     """The contract over one SQLite file. Made by `open_sqlite`."""
 
+    blob_bytes: int | None = None
     durability = (
         "an acknowledged write survives the end of any process and, as far as the disk keeps its word about fsync, "
         "the loss of power (WAL, synchronous=FULL)"
