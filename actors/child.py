@@ -131,7 +131,7 @@ class Child:
         except Exception as error:
             self.state = STOPPED
             raise StartFailed(self.path, error) from error
-        if self.up:
+        if self.state is not STARTING:
             return True
         self._settled = self._hosts.loop.create_future()
         return False

@@ -324,8 +324,9 @@ class Supervisor:
         self._started(child)
 
     def _started(self, child: Child) -> None:
-        if child.active:
-            self._tell(ChildStarted, child.path)
+        if child.state is not STOPPED:
+            if self._hosts.listener is not None:
+                self._hosts.listener(ChildStarted(child.path))
         elif child.spec.restart is Restart.TEMPORARY:
             self._forget(child)
 
@@ -362,7 +363,12 @@ class Supervisor:
             return
         group = self._restarts.group(child, self._children.values())
         for member in reversed(group):
-            await self._stop_for_restart(member)
+            if not member.halt():
+                await member.stop()
+            if member.spec.restart is Restart.TEMPORARY:
+                self._gone(member)
+            else:
+                member.state = RESTARTING
         pause = child.pause()
         if pause:
             child.after(pause, lambda: self._post(self._start_again, child, child.life))
@@ -391,14 +397,6 @@ class Supervisor:
                 member.restarts += 1
                 self._hosts.commons.restarts += 1
                 self._tell(ChildRestarted, member.path, member.restarts)
-
-    async def _stop_for_restart(self, child: Child) -> None:
-        if not child.halt():
-            await child.stop()
-        if child.spec.restart is Restart.TEMPORARY:
-            self._gone(child)
-        else:
-            child.state = RESTARTING
 
     async def _give_up(self, reason: ExitReason) -> None:
         self._stopping = True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.actors import CASES, OURS, QUEUE, ratios
+from benchmarks.actors.peer import ERLANG, Absent, Failed, Peer, Process
 from benchmarks.report import Row
 
 
@@ -36,6 +38,25 @@ def test_a_ratio_above_one_means_better_also_where_less_is_better() -> None:
         "bytes_per_idle_actor": 500.0,
     }
     assert ratios(rows) == expected
+
+
+def test_what_is_not_installed_is_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Absent, match=r"^nosuchpackage is not installed$"):
+        Peer("x", "kernel", package="nosuchpackage").command(tmp_path)
+    with pytest.raises(Absent, match=r"^erl and erlc are not on the PATH$"):
+        Peer("erlang", ERLANG).command(tmp_path)
+
+
+def test_a_peer_in_its_process_measures_until_it_is_closed() -> None:
+    with Process(Peer(OURS, "kernel")) as process:
+        assert set(process.cases) <= set(CASES)
+        assert process.measure("ask", 100) > 0
+
+
+def test_a_peer_that_ends_leaves_its_last_words() -> None:
+    with pytest.raises(Failed, match=r"^ModuleNotFoundError: No module named 'benchmarks\.actors\.nobody'$"):
+        Process(Peer("x", "nobody"))
 
 
 def test_suites_are_listed_and_an_unknown_one_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
