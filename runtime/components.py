@@ -94,17 +94,23 @@ class Performer(Actor[Invocation]):
         """Perform a call; its exception is its answer."""
         with self._inside(message.attempt):
             try:
-                async with asyncio.timeout(self._timeout_s) as timer:
+                if self._timeout_s is None:
                     return Answer(await self._perform(**message.arguments))
+                return Answer(await self._perform_in_time(message.arguments, self._timeout_s))
             except Crash:
                 raise
-            except TimeoutError as error:
-                if not timer.expired():
-                    return Answer(error=error)
-                late = f"an attempt of {self._target.name} took longer than {self._timeout_s:g} s"
-                return Answer(error=StepTimedOut(f"{late}: raise its timeout"))
             except Exception as error:
                 return Answer(error=error)
+
+    async def _perform_in_time(self, arguments: dict[str, Any], timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s) as timer:
+                return await self._perform(**arguments)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            late = f"an attempt of {self._target.name} took longer than {timeout_s:g} s"
+            raise StepTimedOut(f"{late}: raise its timeout") from None
 
 
 class Pool:

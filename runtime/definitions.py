@@ -72,9 +72,23 @@ class Definition(Generic[P, R]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The call's arguments by name, with defaults filled in."""
-        bound = self.parameters.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
+        given = dict(zip(self._positional, args, strict=False))
+        arguments = self._defaults | given | kwargs
+        if len(given) < len(args) or not given.keys().isdisjoint(kwargs) or arguments.keys() != self._names:
+            self.parameters.bind(*args, **kwargs)  # says what is wrong
+        return arguments
+
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.parameters.parameters)
+
+    @functools.cached_property
+    def _positional(self) -> tuple[str, ...]:
+        return tuple(n for n, p in self.parameters.parameters.items() if p.kind is not p.KEYWORD_ONLY)
+
+    @functools.cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {n: p.default for n, p in self.parameters.parameters.items() if p.default is not p.empty}
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Arguments from a JSON object that came from outside.

@@ -17,7 +17,19 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..transports import Lane, NewRun, Run, RunFilter, RunPage, RunState, Stored, Transport, digest, log_topic
+from ..transports import (
+    Lane,
+    NewRun,
+    Run,
+    RunFilter,
+    RunPage,
+    RunState,
+    Stored,
+    Transport,
+    digest,
+    end_topic,
+    log_topic,
+)
 from . import records
 from .definitions import Workflow
 from .errors import (
@@ -143,7 +155,10 @@ class Runs:
         Raises:
             RunNotFound: no such run.
         """
-        run = await self.transport.run(run_id)
+        return await self._view(await self.transport.run(run_id))
+
+    async def _view(self, run: Run) -> RunView:
+        run_id = run.run_id
         first = decode((await self.transport.read(run_id, 0, 1))[0]).record
         assert isinstance(first, RunQueued)
         view = RunView(
@@ -214,10 +229,10 @@ class Runs:
             RunNotFound: no such run.
         """
         with anyio.move_on_after(timeout_s):
-            async with self.transport.watch(log_topic(run_id)) as watch:
-                while not (await self.transport.run(run_id)).state.terminal:
+            async with self.transport.watch(end_topic(run_id)) as watch:
+                while not (run := await self.transport.run(run_id)).state.terminal:
                     await watch.wait(POLL_S)
-            return await self.view(run_id)
+            return await self._view(run)
         raise WaitTimedOut(f"run {run_id} has not ended within {timeout_s} s: it goes on; ask again later")
 
     async def result(self, run_id: str, timeout_s: float | None = None) -> bytes:

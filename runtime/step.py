@@ -14,11 +14,10 @@ replay alike. Crashes belong to the supervisors, lost workers to the lease.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -51,7 +50,10 @@ _DEFAULTS = Policies()
 
 
 class Attempt:
-    """One try of a step, or of the workflow's body: the scope that code inside it sees."""
+    """One try of a step, or of the workflow's body: the scope that code inside it sees.
+
+    `waiting` counts the steps that it waits for: while there are any, it is not at work itself.
+    """
 
     def __init__(self, steps: Steps, step: str, attempt: int, parent: Attempt | None, name: str) -> None:
         self.run_id = steps.run_id
@@ -61,7 +63,7 @@ class Attempt:
         self.name = name
         self._steps = steps
         self._calls: dict[tuple[str, bytes], int] = {}
-        self._waiting = 0
+        self.waiting = 0
 
     async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
         """Make a call from inside this attempt a step of the run."""
@@ -92,19 +94,6 @@ class Attempt:
     def observe(self, call: LLMCall) -> None:
         """Record an LLM call that was made in this attempt."""
         self._steps.writer.note(msgspec.structs.replace(call, step=self.step, attempt=self.attempt))
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count this attempt as idle while it waits for a step inside it."""
-        self._waiting += 1
-        if self._waiting == 1:
-            self._steps.waits.rest()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            if self._waiting == 0:
-                self._steps.waits.work()
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -146,7 +135,7 @@ class Steps:
         self._components = components
         self._transport = transport
         self._rng = rng
-        self._flights: dict[str, anyio.Event] = {}
+        self._flights: dict[str, asyncio.Future[None] | None] = {}
 
     async def emit(self, delta: OutputDelta) -> None:
         """Add to the run's output."""
@@ -159,12 +148,18 @@ class Steps:
         Raises:
             StepFailed: all its attempts failed, now or as recorded.
         """
-        async with self._alone(call.step):
+        await self._board(call.step)
+        try:
             answer = self._recorded(call.step, call.target.name)
             if answer is not None:
                 return self._decode(call, answer)
-            with call.parent.waiting(), self.waits.working():
+            self._begin(call.parent)
+            try:
                 return await self._perform(call)
+            finally:
+                self._cease(call.parent)
+        finally:
+            self._land(call.step)
 
     async def wait(self, parent: Attempt, wait: Wait, step: str, nth: int) -> msgspec.Raw:
         """Wait, or find in the journal how a wait ended.
@@ -172,45 +167,67 @@ class Steps:
         Raises:
             StepFailed: there was no result in time, or the run waited for failed.
         """
-        async with self._alone(step):
+        await self._board(step)
+        try:
             answer = self._recorded(step, wait.name)
             if answer is not None:
                 return answer
-            with parent.waiting(), self.waits.working():
-                if step not in self.journal.attempts:
-                    started = StepStarted(
-                        step=step,
-                        name=wait.name,
-                        attempt=1,
-                        scope=parent.step,
-                        digest=digest(wait.identity),
-                        nth=nth,
-                        waits_for=wait.kind,
-                    )
-                    self.journal.begin(step, parent.step, 1)
-                    await self.writer.write(started)
-                try:
-                    ended = await wait.perform(step, self.waits)
-                except (WaitTimedOut, ChildFailed) as error:
-                    failure = error.failure if isinstance(error, ChildFailed) else describe(error, step)
-                    await self._fail(step, 1, failure, parent)
-                    raise StepFailed(wait.name, failure) from error
-                record = StepCompleted(step=step, attempt=1, result=ended.result, source=wait.kind, taken=ended.taken)
-                await self.writer.write(record)
-                self.journal.complete(step, ended.result, ended.taken)
-                return ended.result
-
-    @asynccontextmanager
-    async def _alone(self, step: str) -> AsyncIterator[None]:
-        """Let calls with one identity (by key) go one after the other."""
-        while (flight := self._flights.get(step)) is not None:
-            await flight.wait()
-        flight = self._flights[step] = anyio.Event()
-        try:
-            yield
+            self._begin(parent)
+            try:
+                return await self._perform_wait(parent, wait, step, nth)
+            finally:
+                self._cease(parent)
         finally:
-            del self._flights[step]
-            flight.set()
+            self._land(step)
+
+    async def _perform_wait(self, parent: Attempt, wait: Wait, step: str, nth: int) -> msgspec.Raw:
+        if step not in self.journal.attempts:
+            started = StepStarted(
+                step=step,
+                name=wait.name,
+                attempt=1,
+                scope=parent.step,
+                digest=digest(wait.identity),
+                nth=nth,
+                waits_for=wait.kind,
+            )
+            self.journal.begin(step, parent.step, 1)
+            await self.writer.write(started)
+        try:
+            ended = await wait.perform(step, self.waits)
+        except (WaitTimedOut, ChildFailed) as error:
+            failure = error.failure if isinstance(error, ChildFailed) else describe(error, step)
+            await self._fail(step, 1, failure, parent)
+            raise StepFailed(wait.name, failure) from error
+        record = StepCompleted(step=step, attempt=1, result=ended.result, source=wait.kind, taken=ended.taken)
+        await self.writer.write(record)
+        self.journal.complete(step, ended.result, ended.taken)
+        return ended.result
+
+    def _begin(self, parent: Attempt) -> None:
+        """A step begins to be at work, and who called it is idle meanwhile."""
+        parent.waiting += 1
+        if parent.waiting == 1:
+            self.waits.rest()
+        self.waits.work()
+
+    def _cease(self, parent: Attempt) -> None:
+        self.waits.rest()
+        parent.waiting -= 1
+        if parent.waiting == 0:
+            self.waits.work()
+
+    async def _board(self, step: str) -> None:
+        """Wait until no other call with this identity (by key) is under way: they go one after the other."""
+        while step in self._flights:
+            landed = self._flights[step] = self._flights[step] or asyncio.get_running_loop().create_future()
+            await asyncio.shield(landed)
+        self._flights[step] = None
+
+    def _land(self, step: str) -> None:
+        landed = self._flights.pop(step)
+        if landed is not None:
+            landed.set_result(None)
 
     def _recorded(self, step: str, name: str) -> msgspec.Raw | None:
         """Answer from the journal.
@@ -246,9 +263,11 @@ class Steps:
         if cached is not None:
             return await self._complete(call, await self._open(call), cached, 0.0, "cache")
         total_s = call.policies.timeout.total_s
-        now = 0.0 if total_s is None else await self._transport.now()
-        deadline = self.journal.began.setdefault(call.step, now) + (math.inf if total_s is None else total_s)
-        with anyio.move_on_after(None if total_s is None else max(0.0, deadline - now)) as timer:
+        if total_s is None:
+            return await self._try(call, math.inf)
+        now = await self._transport.now()
+        deadline = self.journal.began.setdefault(call.step, now) + total_s
+        with anyio.move_on_after(max(0.0, deadline - now)) as timer:
             return await self._try(call, deadline)
         assert timer.cancelled_caught
         late = StepTimedOut(f"{call.target.name} took longer than {total_s} s in all: raise Timeout.total_s")

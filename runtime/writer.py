@@ -132,9 +132,10 @@ class LogWriter:
                 if write.last:
                     _answer(write, written=False)
             writes = [write for write in writes if not write.last]
-        self._pending_chars = 0
-        self._room.set()
-        self._room = anyio.Event()
+        if self._pending_chars:
+            self._pending_chars = 0
+            self._room.set()
+            self._room = anyio.Event()
 
     async def _commit(self, writes: list[Write]) -> bool:
         """Append and answer; False if control records must be read first. Nothing follows a transition."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from .contract import READY, Transport, Watch, control_topic, digest, log_topic
+from .contract import READY, Transport, Watch, control_topic, digest, end_topic, log_topic
 from .errors import (
     BlobNotFound,
     ControlPending,
@@ -80,6 +80,7 @@ __all__ = [
     "WorkerInfo",
     "control_topic",
     "digest",
+    "end_topic",
     "log_topic",
     "open_transport",
     "wrapped",

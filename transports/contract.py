@@ -49,6 +49,11 @@ def log_topic(run_id: str) -> str:
     return f"log:{run_id}"
 
 
+def end_topic(run_id: str) -> str:
+    """The topic that is hinted when a run may have ended."""
+    return f"end:{run_id}"
+
+
 def control_topic(run_id: str) -> str:
     """The topic that is hinted when a control record was appended to a run."""
     return f"control:{run_id}"
@@ -232,5 +237,5 @@ class Transport(Protocol):
         ...
 
     def watch(self, *topics: str) -> AbstractAsyncContextManager[Watch]:
-        """Gather hints on topics (`READY`, `log_topic(id)`, `control_topic(id)`), from other processes too."""
+        """Gather hints on topics (`READY`, or a run's log, control or end), from other processes too."""
         ...

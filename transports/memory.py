@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
-from .contract import READY, Watch, control_topic, log_topic
+from .contract import READY, Watch, control_topic, end_topic, log_topic
 from .errors import BlobNotFound, ControlPending, Fenced, InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunPruned
 from .hints import Board
 from .transitions import appended, claimed, posted, queued
@@ -98,7 +98,9 @@ class MemoryTransport:
         self._write(run, entries, now)
         changed = appended(run, len(entries), to, now)
         self._runs[run.run_id] = changed
-        self._board.hint((log_topic(run.run_id), READY) if to is not None else (log_topic(run.run_id),))
+        self._board.hint((log_topic(run.run_id),))
+        if to is not None:
+            self._board.hint((READY, end_topic(run.run_id)))
         return changed
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from .contract import READY, Watch, control_topic, log_topic
+from .contract import READY, Watch, control_topic, end_topic, log_topic
 from .errors import (
     BlobNotFound,
     ControlPending,
@@ -36,6 +36,7 @@ from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
     LIVE,
     RUN,
+    advance,
     decode_lane,
     encode_lane,
     get,
@@ -50,7 +51,7 @@ from .sqlite_rows import (
     update,
     values_of,
 )
-from .transitions import appended, claimed, posted, queued
+from .transitions import changed, claimed, posted, queued
 from .values import (
     Claim,
     Entry,
@@ -120,21 +121,25 @@ class SqliteTransport:
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
         def work(db: sqlite3.Connection) -> Run:
-            run = get(db, lease.run_id)
-            if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
-                raise Fenced(lease.run_id)
-            if seen is not None and run.control_seq > seen:
-                raise ControlPending(run.run_id, run.control_seq)
             now = self._clock()
-            insert(db, run.run_id, run.seq + 1, now, entries, control=False)
-            changed = appended(run, len(entries), to, now)
-            update(db, changed)
+            run = advance(db, lease, len(entries), now, seen)
+            if run is None:
+                raise self._refusal(get(db, lease.run_id), lease)
+            insert(db, run.run_id, run.seq - len(entries) + 1, now, entries, control=False)
             self._engine.touch(log_topic(run.run_id))
             if to is not None:
-                self._engine.touch(READY)
-            return changed
+                run = changed(run, to, now)
+                update(db, run)
+                self._engine.touch(READY, end_topic(run.run_id))
+            return run
 
         return await self._engine.write(work)
+
+    @staticmethod
+    def _refusal(run: Run, lease: Lease) -> Fenced | ControlPending:
+        if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
+            return Fenced(run.run_id)
+        return ControlPending(run.run_id, run.control_seq)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
@@ -143,10 +148,10 @@ class SqliteTransport:
                 raise RunEnded(run_id, run.state)
             now = self._clock()
             insert(db, run_id, run.seq + 1, now, entries, control=True)
-            changed = posted(run, len(entries), now)
-            update(db, changed)
+            run = posted(run, len(entries), now)
+            update(db, run)
             self._engine.touch(READY, log_topic(run_id), control_topic(run_id))
-            return changed
+            return run
 
         return await self._engine.write(work)
 
@@ -205,11 +210,11 @@ class SqliteTransport:
             claims: list[Claim] = []
             for run in turns.take(lines, limit):
                 owner = f"{worker}#{secrets.token_hex(8)}"
-                changed = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
-                update(db, changed)
-                if changed.lane != run.lane:
-                    move(db, changed)
-                claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
+                leased = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
+                update(db, leased)
+                if leased.lane != run.lane:
+                    move(db, leased)
+                claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=leased.fence), leased))
             keep_buckets(db, turns)
             return claims
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sqlite3
@@ -12,7 +13,7 @@ import msgspec
 
 from .errors import RunNotFound, RunPruned
 from .turns import Bucket, Turns, full_bucket, gate_of
-from .values import Entry, Lane, Run, RunState, Terms
+from .values import Entry, Lane, Lease, Run, RunState, Terms
 
 RUN = (
     "run_id, lane, workflow, tenant, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key,"
@@ -20,14 +21,21 @@ RUN = (
 )
 """The columns of a `Run`, in the order that `run_of` reads."""
 
+ADVANCE = (
+    "UPDATE runs SET seq = seq + ?, updated = ?"
+    f" WHERE run_id = ? AND state = 'running' AND owner = ? AND fence = ? AND control_seq <= ? RETURNING {RUN}"
+)
+
 LIVE = "state IN ('queued', 'running', 'waiting')"
 
 
+@functools.lru_cache(maxsize=1024)
 def encode_lane(lane: Lane) -> str:
     """Return a lane as text: lanes of one workflow stand together."""
     return json.dumps(msgspec.structs.astuple(lane), ensure_ascii=False)
 
 
+@functools.lru_cache(maxsize=1024)
 def decode_lane(text: str) -> Lane:
     """Return the lane of a text."""
     workflow, build, priority, tenant, gate = json.loads(text)
@@ -50,7 +58,7 @@ def run_of(row: Sequence[Any]) -> Run:
         fence=fence,
         waiting_on=waiting_on,
         key=key,
-        tags=tuple(json.loads(tags)),
+        tags=tuple(json.loads(tags)) if tags != "[]" else (),
     )
 
 
@@ -97,6 +105,13 @@ def insert(
         "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES (?, ?, ?, ?, ?, ?)",
         [(run_id, seq + n, now, entry.kind, control, entry.body) for n, entry in enumerate(entries)],
     )
+
+
+def advance(db: sqlite3.Connection, lease: Lease, count: int, now: float, seen: int | None) -> Run | None:
+    """Make room for records at a run's end, if the lease is its newest and no control record stands unseen."""
+    values = (count, now, lease.run_id, lease.owner, lease.fence, 2**62 if seen is None else seen)
+    row = db.execute(ADVANCE, values).fetchone()
+    return None if row is None else run_of(row)
 
 
 def update(db: sqlite3.Connection, run: Run) -> None:
