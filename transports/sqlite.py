@@ -51,7 +51,7 @@ from .sqlite_rows import (
     update,
     values_of,
 )
-from .transitions import changed, claimed, posted, queued
+from .transitions import appended, claimed, posted, queued
 from .values import (
     Claim,
     Entry,
@@ -121,25 +121,23 @@ class SqliteTransport:
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
         def work(db: sqlite3.Connection) -> Run:
+            run = get(db, lease.run_id)
+            if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
+                raise Fenced(lease.run_id)
+            if seen is not None and run.control_seq > seen:
+                raise ControlPending(run.run_id, run.control_seq)
             now = self._clock()
-            run = advance(db, lease, len(entries), now, seen)
-            if run is None:
-                raise self._refusal(get(db, lease.run_id), lease)
-            insert(db, run.run_id, run.seq - len(entries) + 1, now, entries, control=False)
+            insert(db, run.run_id, run.seq + 1, now, entries, control=False)
+            run = appended(run, len(entries), to, now)
             self._engine.touch(log_topic(run.run_id))
-            if to is not None:
-                run = changed(run, to, now)
+            if to is None:
+                advance(db, run)
+            else:
                 update(db, run)
                 self._engine.touch(READY, end_topic(run.run_id))
             return run
 
         return await self._engine.write(work)
-
-    @staticmethod
-    def _refusal(run: Run, lease: Lease) -> Fenced | ControlPending:
-        if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
-            return Fenced(run.run_id)
-        return ControlPending(run.run_id, run.control_seq)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
@@ -265,13 +263,12 @@ class SqliteTransport:
         def work(db: sqlite3.Connection) -> int:
             until = before
             if keep is not None:
-                sql = f"SELECT updated FROM runs WHERE NOT {LIVE} ORDER BY updated DESC LIMIT 1 OFFSET ?"
+                sql = "SELECT ended FROM runs WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?"
                 oldest = db.execute(sql, (keep,)).fetchone()
                 until = max(before, math.nextafter(oldest[0], math.inf)) if oldest else before
             newest = db.execute("SELECT run_id FROM records ORDER BY number DESC LIMIT 1").fetchone()
             ended = db.execute(
-                f"SELECT number, run_id, key, digest FROM runs WHERE updated < ? AND NOT {LIVE} AND run_id != ?"
-                " ORDER BY updated LIMIT ?",
+                "SELECT number, run_id, key, digest FROM runs WHERE ended < ? AND run_id != ? ORDER BY ended LIMIT ?",
                 (until, newest[0] if newest else "", limit),
             ).fetchall()
             for number, run_id, key, digest in ended:

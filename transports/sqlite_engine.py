@@ -311,7 +311,7 @@ class Engine:
             "SELECT number, run_id, control FROM records WHERE number > ? ORDER BY number", (self._last,)
         ):
             self._last = number
-            topics |= (log_topic(run_id), end_topic(run_id))
+            topics |= {log_topic(run_id), end_topic(run_id)}
             if control:
                 topics.add(control_topic(run_id))
         self._loop.call_soon_threadsafe(self._board.hint, topics)

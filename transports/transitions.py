@@ -43,12 +43,9 @@ def claimed(run: Run, owner: str, now: float, lease_s: float, pin: str = "") -> 
 def appended(run: Run, count: int, to: Transition | None, now: float) -> Run:
     """Return the row after an append of `count` records and a transition."""
     run = replace(run, seq=run.seq + count, updated=now)
-    return run if to is None else changed(run, to, now)
-
-
-def changed(run: Run, to: Transition, now: float) -> Run:
-    """Return the row after a transition."""
     match to:
+        case None:
+            return run
         case Finish(state):
             return replace(run, state=state, due=None, owner=None)
         case HandOver():
