@@ -24,8 +24,8 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ from ..actors import (
     supervise,
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
-from .components import Components
+from .components import Components, Setting
 from .definitions import Workflow
 from .errors import ConfigInvalid
 from .execution import Execution
@@ -333,16 +333,9 @@ class Worker:
             ),
         )
 
-    @contextmanager
-    def _surround(self, attempt: Attempt) -> Iterator[None]:
-        """Set what LLM calls in an attempt find: the router, and who records them."""
-        router = current_router.set(self._router)
-        watcher = observer.set(lambda call: attempt.observe(llm_record(call)))
-        try:
-            yield
-        finally:
-            observer.reset(watcher)
-            current_router.reset(router)
+    def _surround(self, attempt: Attempt) -> list[Setting]:
+        """Return what LLM calls in an attempt find: the router, and who records them."""
+        return [(current_router, self._router), (observer, lambda call: attempt.observe(llm_record(call)))]
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ import anyio
 import msgspec
 
 from ..actors import Mailbox, Ref
-from ..transports import ControlPending, Lease, Stored, Transition, Transport
+from ..transports import ControlPending, Entry, Lease, Stored, Transition, Transport
 from .records import OutputDelta, Record, encode
 
 FLUSH_S = 0.03
@@ -117,6 +117,8 @@ class LogWriter:
         self.note()
 
     def _drain_deltas(self, records: Sequence[Record]) -> Sequence[Record]:
+        if not self._deltas:
+            return records
         deltas, self._deltas = self._deltas, []
         self._pending_chars += sum(len(delta.text) for delta in deltas)
         return [*deltas, *records]
@@ -139,10 +141,14 @@ class LogWriter:
 
     async def _commit(self, writes: list[Write]) -> bool:
         """Append and answer; False if control records must be read first. Nothing follows a transition."""
-        end = next((n for n, write in enumerate(writes, 1) if write.to is not None), len(writes))
-        writes = writes[:end]
-        entries = [encode(record) for write in writes for record in write.records]
-        to = writes[-1].to if writes else None
+        entries: list[Entry] = []
+        to: Transition | None = None
+        for count, write in enumerate(writes, 1):
+            entries += map(encode, write.records)
+            to = write.to
+            if to is not None:
+                writes = writes[:count]
+                break
         if entries or to is not None:
             try:
                 await self._transport.append(self._lease, entries, to, seen=self.seen)
