@@ -266,7 +266,7 @@ def dev(args: Sequence[str]) -> NoReturn:
 
 def bench(args: Sequence[str]) -> NoReturn:
     """A benchmark suite: SUITE [--seed N]; without one it lists them."""
-    if any((ROOT / "benchmarks" / arg / "__init__.py").is_file() for arg in args):
+    if "actors" in args:
         set_up_peers()
     become("-m", "benchmarks", *args)
 
