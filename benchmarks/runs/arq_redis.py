@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -59,7 +60,8 @@ async def main(port: int, rounds: int) -> None:
         group.start_soon(worker.async_run)
         report(await loaded(flow, steps, rounds))
         group.cancel_scope.cancel()
-    await worker.close()
+    with suppress(asyncio.CancelledError):  # it waits for its jobs, which were canceled
+        await worker.close()
     await pool.aclose()
 
 

@@ -1,4 +1,4 @@
-"""What a store's size costs: `python -m benchmarks.runs.sizes FILE RUNS [RUNS ...]`.
+"""What the size of a SQLite store costs: `python -m benchmarks.runs.sizes FOLDER RUNS [RUNS ...]`.
 
 Half of the runs in the store have ended, half wait for a signal. Claims, appends and lists of few runs are timed
 among them; they should cost what they cost in an empty store.
@@ -11,7 +11,7 @@ import sqlite3
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -28,54 +28,55 @@ from greenroom.transports import (
 )
 from greenroom.transports.sqlite_rows import RUN, insert, values_of
 from greenroom.transports.sqlite_schema import connect
-from greenroom.transports.transitions import claimed, queued
+from greenroom.transports.transitions import appended, claimed, queued
 from greenroom.transports.values import Finish, Park
 
-from .load import Figure, report
+from .load import Figure, gaps, report
 
 REPEATS = 200
+WARM = 10
 LANE = Lane(workflow="w")
 TERMS = {"w": Terms()}
 RECORD = (Entry("record", b"{}" * 50),)
 
 
-async def main(file: str, sizes: list[int]) -> None:
-    """Measure."""
-    figures: list[Figure] = []
-    async with open_transport(f"sqlite:///{file}") as store:
-        there = 0
+async def main(folder: str, sizes: list[int]) -> None:
+    """Measure: all stores in turn, so that a busy disk slows all of them."""
+    took: dict[tuple[str, int], list[float]] = {}
+    async with AsyncExitStack() as stack:
+        stores: list[tuple[int, Transport]] = []
         for size in sizes:
-            await anyio.to_thread.run_sync(fill, file, size - there)
-            there = size
-            for case, samples in (await timed(store)).items():
-                figures.append((f"{case} among {size:,} runs", "ms", [statistics.median(samples)]))
+            file = Path(folder) / f"{size}.db"
+            stores.append((size, await stack.enter_async_context(open_transport(f"sqlite:///{file}"))))
+            await anyio.to_thread.run_sync(fill, file, size)
+        for turn in range(WARM + REPEATS):
+            for size, store in stores:
+                for case, seconds in (await timed(store)).items():
+                    if turn >= WARM:
+                        took.setdefault((case, size), []).append(seconds * 1e3)
+    figures: list[Figure] = [
+        (f"{case} among {size:,} runs", "ms", [statistics.median(samples)]) for (case, size), samples in took.items()
+    ]
     report(figures)
 
 
-async def timed(store: Transport) -> dict[str, list[float]]:
-    """Time each act in milliseconds."""
-    took: dict[str, list[float]] = {"claim": [], "append": [], "list": []}
-
-    async def time_it(case: str, act: Callable[[], Awaitable[object]]) -> None:
-        start = time.perf_counter()
-        await act()
-        took[case].append((time.perf_counter() - start) * 1e3)
-
-    for _ in range(REPEATS):
-        await store.create(NewRun(run_id=secrets.token_hex(16), lane=LANE, entries=RECORD))
-        start = time.perf_counter()
-        (claim,) = await store.claim("bench", TERMS, limit=10, lease_s=60)
-        took["claim"].append((time.perf_counter() - start) * 1e3)
-        lease = claim.lease
-        await time_it("append", lambda lease=lease: store.append(lease, RECORD))  # type: ignore[misc]
-        await store.append(lease, RECORD, Finish(RunState.COMPLETED))
-        await time_it("list", lambda: store.runs(RunFilter(state=RunState.WAITING), limit=50))
-    return took
+async def timed(store: Transport) -> dict[str, float]:
+    """Time each act, in seconds."""
+    await store.create(NewRun(run_id=secrets.token_hex(16), lane=LANE, entries=RECORD))
+    times = [time.perf_counter()]
+    (claim,) = await store.claim("bench", TERMS, limit=10, lease_s=60)
+    times.append(time.perf_counter())
+    await store.append(claim.lease, RECORD)
+    times.append(time.perf_counter())
+    await store.runs(RunFilter(state=RunState.WAITING), limit=50)
+    times.append(time.perf_counter())
+    await store.append(claim.lease, RECORD, Finish(RunState.COMPLETED))
+    return dict(zip(("claim", "append", "list"), gaps(times), strict=True))
 
 
-def fill(file: str, count: int) -> None:
+def fill(file: Path, count: int) -> None:
     """Write runs as the transport does, without its pace."""
-    db = connect(Path(file))
+    db = connect(file)
     now = time.time()
     sql = f"INSERT INTO runs ({RUN}, digest, ended) VALUES ({', '.join('?' * 17)})"
     while count > 0:
@@ -89,8 +90,6 @@ def fill(file: str, count: int) -> None:
 
 def one(db: sqlite3.Connection, sql: str, now: float, to: Finish | Park) -> None:
     """Write a run that has come so far, with three records."""
-    from greenroom.transports.transitions import appended
-
     new = NewRun(run_id=secrets.token_hex(16), lane=LANE, entries=RECORD)
     run = appended(claimed(queued(new, now), "bench", now, 60), 2, to, now)
     db.execute(sql, (*values_of(run), "digest", now if run.state.terminal else None))
