@@ -21,6 +21,8 @@ RUN = (
 )
 """The columns of a `Run`, in the order that `run_of` reads."""
 
+ONE = f"SELECT {RUN} FROM runs WHERE run_id = ?"
+
 LIVE = "state IN ('queued', 'running', 'waiting')"
 
 
@@ -85,7 +87,7 @@ def get(db: sqlite3.Connection, run_id: str) -> Run:
     Raises:
         RunNotFound, RunPruned: there is none.
     """
-    row = db.execute(f"SELECT {RUN} FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    row = db.execute(ONE, (run_id,)).fetchone()
     if row is not None:
         return run_of(row)
     known = db.execute("SELECT 1 FROM pruned WHERE run_id = ?", (run_id,)).fetchone()

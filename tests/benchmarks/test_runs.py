@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
+from collections.abc import Iterator
+
+import pytest
 
 from benchmarks.report import Row
 from benchmarks.runs import DBOS, MEMORY, SQLITE, ratios
 from benchmarks.runs.load import FLOWS, STEP_MS, STEPS, STEPS_PER_S, began, loaded
+
+
+@pytest.fixture(autouse=True)
+def _collector() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
 
 
 async def test_every_round_runs_all_workflows_and_times_the_same_steps() -> None:
