@@ -266,8 +266,9 @@ def dev(args: Sequence[str]) -> NoReturn:
 
 def bench(args: Sequence[str]) -> NoReturn:
     """A benchmark suite: SUITE [--seed N]; without one it lists them."""
-    if "actors" in args:
-        set_up_peers()
+    suites = [ROOT / "benchmarks" / arg for arg in args]
+    if any((suite / "__init__.py").is_file() and not (suite / "requirements.txt").is_file() for suite in suites):
+        set_up_peers()  # a suite with requirements of its own sees to them itself
     become("-m", "benchmarks", *args)
 
 

@@ -20,7 +20,7 @@ from .load import Figure
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-VENV = HERE.parent / ".venv-runs"
+VENV = ROOT / ".venv-runs"
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 PATIENCE_S = 240.0
 """How long a system may take, seconds."""
