@@ -9,25 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .audit import Audit, audit
     from .clock import Deadlock, OutsideWorld, VirtualLoop, virtual_backend
     from .conformance import TransportSuite
     from .crash import Severed, Trial, crash_everywhere
+    from .laws import Finding
 
 __all__ = [
+    "Audit",
     "Deadlock",
+    "Finding",
     "OutsideWorld",
     "Severed",
     "TransportSuite",
     "Trial",
     "VirtualLoop",
+    "audit",
     "crash_everywhere",
     "virtual_backend",
 ]
 
 _HOME = {
+    "audit": ("Audit", "audit"),
     "clock": ("Deadlock", "OutsideWorld", "VirtualLoop", "virtual_backend"),
     "conformance": ("TransportSuite",),
     "crash": ("Severed", "Trial", "crash_everywhere"),
+    "laws": ("Finding",),
 }
 _MODULE = {name: f"{__name__}.{home}" for home, names in _HOME.items() for name in names}
 
