@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from .clock import Deadlock, OutsideWorld, VirtualLoop, virtual_backend
     from .conformance import TransportSuite
     from .crash import Severed, Trial, crash_everywhere
+    from .endurance import Endured, endure
+    from .faults import Fault, FaultKind, FaultPlan, draw_faults
     from .laws import Finding
+    from .nodes import outside
 
 __all__ = [
     "Audit",
     "Deadlock",
+    "Endured",
+    "Fault",
+    "FaultKind",
+    "FaultPlan",
     "Finding",
     "OutsideWorld",
     "Severed",
@@ -26,6 +33,9 @@ __all__ = [
     "VirtualLoop",
     "audit",
     "crash_everywhere",
+    "draw_faults",
+    "endure",
+    "outside",
     "virtual_backend",
 ]
 
@@ -34,7 +44,10 @@ _HOME = {
     "clock": ("Deadlock", "OutsideWorld", "VirtualLoop", "virtual_backend"),
     "conformance": ("TransportSuite",),
     "crash": ("Severed", "Trial", "crash_everywhere"),
+    "endurance": ("Endured", "endure"),
+    "faults": ("Fault", "FaultKind", "FaultPlan", "draw_faults"),
     "laws": ("Finding",),
+    "nodes": ("outside",),
 }
 _MODULE = {name: f"{__name__}.{home}" for home, names in _HOME.items() for name in names}
 
