@@ -42,6 +42,7 @@ from .records import (
     RunTimedOut,
     decode,
 )
+from .steady import steady
 from .step import Attempt, Steps, describe
 from .waits import Waits, tell_parent
 from .writer import LogWriter
@@ -89,6 +90,7 @@ class Execution:
         rng: random.Random,
         park_after_s: float,
     ) -> None:
+        transport = steady(transport)
         self.claim = claim
         self.run_id = claim.run.run_id
         self.journal = Journal()
@@ -120,6 +122,7 @@ class Execution:
         self._parking: Parking | None = None
         self._stop: Stop | None = None
         self._scope = anyio.CancelScope()
+        self._loaded = anyio.Event()
         self._ended = False
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
@@ -144,6 +147,7 @@ class Execution:
 
     async def control(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read control records when hinted at."""
+        await self._loaded.wait()
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
                 await self.writer.read_control()
@@ -151,7 +155,7 @@ class Execution:
 
     async def poke(self, control_seq: int) -> None:
         """Say that control records stand up to this seq: a hint may have been lost."""
-        if control_seq > self.writer.seen:
+        if self._loaded.is_set() and control_seq > self.writer.seen:
             await self.writer.read_control()
 
     def drain(self) -> None:
@@ -190,6 +194,7 @@ class Execution:
                 self.journal.apply(decode(stored))
                 after = stored.seq
         self.writer.seen = self.journal.control_seq
+        self._loaded.set()
 
     async def _open(self) -> Attempt:
         """Append that this worker has the run now, and take back what the body had shown before."""
@@ -208,7 +213,7 @@ class Execution:
         shown = journal.shown.pop(BODY, None)
         if shown is not None:
             opening.append(OutputReset(step=BODY, attempt=shown))
-        await self.writer.write(*opening)
+        await self.writer.begin(*opening)
         number = journal.attempts[BODY] = journal.attempts.get(BODY, 0) + 1
         if journal.cancel is not None:
             self._interrupt(Stop.CANCEL)

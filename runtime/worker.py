@@ -25,7 +25,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from ..actors import (
     Supervisor,
     SupervisorSpec,
     TreeNode,
+    UnknownChild,
     supervise,
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
@@ -241,6 +242,9 @@ class Worker:
                 del self._executions[run_id]
                 self._notice()
 
+        runs = self._root.supervisor("runs")
+        with suppress(UnknownChild):  # this worker's own lease had run out, or it has just parked the run
+            await runs.stop_child(run_id)
         self._executions[run_id] = execution
         parts = (
             ChildSpec(name="log", start=execution.writer.run, restart=Restart.TRANSIENT),
@@ -254,7 +258,6 @@ class Worker:
             auto_shutdown=AutoShutdown.ANY,
             children=parts,
         )
-        runs = self._root.supervisor("runs")
         await runs.start_child(ChildSpec(name=run_id, start=tree, restart=Restart.TEMPORARY, shutdown=None))
 
     async def _keep(self, mailbox: Mailbox[Any]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .audit import Audit, audit
     from .clock import Deadlock, OutsideWorld, VirtualLoop, virtual_backend
     from .conformance import TransportSuite
-    from .crash import Severed, Trial, crash_everywhere
+    from .crash import Severed, Trial, crash_everywhere, crash_twice_everywhere
     from .endurance import Endured, endure
     from .faults import Fault, FaultKind, FaultPlan, draw_faults
     from .laws import Finding
@@ -33,6 +33,7 @@ __all__ = [
     "VirtualLoop",
     "audit",
     "crash_everywhere",
+    "crash_twice_everywhere",
     "draw_faults",
     "endure",
     "outside",
@@ -43,7 +44,7 @@ _HOME = {
     "audit": ("Audit", "audit"),
     "clock": ("Deadlock", "OutsideWorld", "VirtualLoop", "virtual_backend"),
     "conformance": ("TransportSuite",),
-    "crash": ("Severed", "Trial", "crash_everywhere"),
+    "crash": ("Severed", "Trial", "crash_everywhere", "crash_twice_everywhere"),
     "endurance": ("Endured", "endure"),
     "faults": ("Fault", "FaultKind", "FaultPlan", "draw_faults"),
     "laws": ("Finding",),

@@ -284,7 +284,8 @@ class Ordeal:
         misread = [
             Finding(law=2, run_id=run_id, seq=0, says=f"a reader saw {seen}")
             for run_id, seen in self._seen.items()
-            if seen != list(range(1, len(seen) + 1)) or (run_id not in late and len(seen) < (await runs.view(run_id)).run.seq)
+            if seen != list(range(1, len(seen) + 1))
+            or (run_id not in late and len(seen) < (await runs.view(run_id)).run.seq)
         ]
         return Endured(
             plan=self._plan,

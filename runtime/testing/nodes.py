@@ -163,6 +163,7 @@ class NodeLoop(VirtualLoop):
         super().__init__(seed)
         self._frozen: dict[Line, list[asyncio.Handle]] = {}
         self._sleeping: dict[Line, list[asyncio.TimerHandle]] = {}
+        self._fresh = False
 
     def frozen(self, line: Line) -> bool:
         """Whether this node is frozen."""
@@ -172,6 +173,7 @@ class NodeLoop(VirtualLoop):
         """Let nothing of this node run from the next turn of the loop on. Its clock goes on, as a real one's does."""
         self._frozen.setdefault(line, [])
         self._sleeping.setdefault(line, [])
+        self._fresh = True
 
     def thaw(self, line: Line) -> None:
         """Let it run again; timers whose time has passed are due at once."""
@@ -193,7 +195,8 @@ class NodeLoop(VirtualLoop):
         for _ in range(len(loop._ready)):
             handle = loop._ready.popleft()
             self._frozen.get(_line_of(handle), loop._ready).append(handle)
-        if any(_line_of(timer) in self._frozen for timer in loop._scheduled):
+        if self._fresh:  # what is frozen sets no timers
+            self._fresh = False
             left = []
             for timer in loop._scheduled:
                 line = _line_of(timer)
