@@ -56,6 +56,7 @@ async def make(part: int) -> int:
 async def charge(amount: int) -> int:
     await anyio.sleep(0.1)
     done = await outside(lambda: bank.charge(idempotency_key(), amount))
+    await status("charged")
     await anyio.sleep(0.1)
     return done
 

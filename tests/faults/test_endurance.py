@@ -32,7 +32,7 @@ from greenroom.transports import RunState
 from greenroom.transports.memory import MemoryTransport
 
 from . import orders
-from .orders import Bank, charge, fit, go, make, order, packing, plan
+from .orders import Bank, charge, fit, go, order, packing, plan
 
 SCHEDULES = int(os.environ.get("GREENROOM_SCHEDULES", "40"))
 RUNS = 4
@@ -55,7 +55,7 @@ def silence() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def trust(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers have clients for providers, and nothing to call: loading certificates anew for each is all they would do."""
+    """Workers have clients of providers that they never call: loading certificates for each would only take time."""
     known = ssl.create_default_context()
     monkeypatch.setattr(ssl, "create_default_context", lambda *args, **kwargs: known)
 
@@ -95,10 +95,9 @@ def survive(fault_plan: FaultPlan) -> Endured:
 @workflow
 async def short_order(number: int) -> list[int]:
     parts = await plan(number)
-    made = [await make(part) for part in parts[:2]]
-    paid = await charge(sum(made))
+    paid = await charge(sum(parts))
     await sleep(2.0)
-    return [*made, paid]
+    return [*parts, paid]
 
 
 def once_a_run(bank: Bank) -> bool:
@@ -118,7 +117,7 @@ async def test_an_order_survives_the_loss_of_its_worker_at_every_record(bank: Ba
 @pytest.mark.slow
 async def test_an_order_survives_the_loss_of_two_workers_at_every_pair_of_records(bank: Bank) -> None:
     trials = await crash_twice_everywhere(short_order, 1)
-    assert len(trials) > 100
+    assert len(trials) > 50
     assert {trial.takeovers for trial in trials} >= {0, 1, 2}
     assert once_a_run(bank)
     assert bank.asked.most_common(1)[0][1] == 3
