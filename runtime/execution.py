@@ -44,13 +44,14 @@ from .records import (
 )
 from .steady import steady
 from .step import Attempt, Steps, describe
-from .waits import Waits, tell_parent
+from .tenure import Tenure
+from .waits import Waits, follow_parent, tell_parent
 from .writer import LogWriter
 
 log = structlog.get_logger("greenroom.run")
 
 MAX_LOST_LEASES = 20
-"""A run that lost this many workers is ended as failed: it is likely what kills them."""
+"""A run that lost this many workers without a result between is ended as failed: it is likely what kills them."""
 
 LOOK_S = 60.0
 """How long a run trusts that no hint means no control record, seconds; the heartbeat looks more often."""
@@ -89,10 +90,12 @@ class Execution:
         build: str,
         rng: random.Random,
         park_after_s: float,
+        held_until: float,
     ) -> None:
         transport = steady(transport)
         self.claim = claim
         self.run_id = claim.run.run_id
+        self.tenure = Tenure(held_until)
         self.journal = Journal()
         self.writer = LogWriter(transport, claim.lease, 0, self._heed)
         self.waits = Waits(
@@ -111,6 +114,7 @@ class Execution:
             transport=transport,
             rng=rng,
             waits=self.waits,
+            tenure=self.tenure,
         )
         self._workflow = workflows[claim.run.workflow]
         self._transport = transport
@@ -132,6 +136,8 @@ class Execution:
         await self._load()
         queued = self.journal.queued
         assert queued is not None, "a log begins with run.queued"
+        if queued.parent:
+            await follow_parent(self._transport, queued.parent, self.run_id)
         ending: Ending | None = None
         with self._scope:
             root = await self._open()
@@ -253,7 +259,8 @@ class Execution:
             ending = RunTimedOut(timeout_s=timeout_s), RunState.TIMED_OUT
         if ending is not None:
             await self.waits.cancel_children(f"its parent {self.run_id} has ended ({ending[1].value})")
-            self._ended = await self.writer.end(ending[0], to=Finish(ending[1]))
+            void = self.journal.take_back_inside(BODY) if ending[1] is RunState.COMPLETED else []
+            self._ended = await self.writer.end(*void, ending[0], to=Finish(ending[1]))
             return self._ended
         if self._parking is not None:
             due, seen = self._parking.due, self._parking.seen
