@@ -270,7 +270,7 @@ async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(sto
         async with working(store, two_words, line=wire) as (runs, _):
             run, _ = await runs.start("two_words", b"{}")
             await runs.inlets.signal(run.run_id, "go", b'"word"')
-            await anyio.sleep(1.0)
+            await anyio.sleep(0.5)  # not yet parked
             wire.severed = True
             await anyio.sleep_forever()
     slow: Any = SlowReads(store)
