@@ -7,7 +7,7 @@ from argparse import Namespace
 import msgspec
 
 from ..runs import Runs
-from ..testing.audit import Audit, audit
+from ..testing.auditor import Audit, audit
 from .output import give, printable
 from .store import with_runs
 from .target import settle

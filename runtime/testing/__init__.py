@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .audit import Audit, audit
+    from .auditor import Audit, audit
     from .clock import Deadlock, OutsideWorld, VirtualLoop, virtual_backend
     from .conformance import TransportSuite
     from .crash import Severed, Trial, crash_everywhere, crash_twice_everywhere
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "audit": ("Audit", "audit"),
+    "auditor": ("Audit", "audit"),
     "clock": ("Deadlock", "OutsideWorld", "VirtualLoop", "virtual_backend"),
     "conformance": ("TransportSuite",),
     "crash": ("Severed", "Trial", "crash_everywhere", "crash_twice_everywhere"),

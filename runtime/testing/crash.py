@@ -25,7 +25,7 @@ from ..records import Event
 from ..router import RouterConfig
 from ..runs import Runs
 from ..worker import WorkerSettings, open_worker
-from .audit import audit
+from .auditor import audit
 from .laws import Finding
 
 P = ParamSpec("P")

@@ -30,7 +30,7 @@ from ..router import RouterConfig
 from ..runs import Runs, RunView
 from ..signals import Signal
 from ..worker import Worker, WorkerSettings, open_worker
-from .audit import Audit, audit
+from .auditor import Audit, audit
 from .faults import Fault, FaultKind, FaultPlan
 from .laws import Finding
 from .nodes import Line, NodeLoop, current_line

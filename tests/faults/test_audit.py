@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from greenroom.runtime import records as r
 from greenroom.runtime.records import Event, Failure, Record, encode
-from greenroom.runtime.testing.audit import audit
+from greenroom.runtime.testing.auditor import audit
 from greenroom.runtime.testing.laws import check_run
 from greenroom.transports import (
     Claim,
@@ -312,7 +312,7 @@ async def test_control_records_that_are_read_apart_are_those_of_the_log(store: T
 
 
 async def test_an_audit_reads_stores_larger_than_a_page(store: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenroom.runtime.testing.audit.PAGE", 3)
+    monkeypatch.setattr("greenroom.runtime.testing.auditor.PAGE", 3)
     for number in range(7):
         claim = await begun(store, f"r{number}")
         await store.append(claim.lease, [encode(r.Status(step="", message=str(n))) for n in range(10)])

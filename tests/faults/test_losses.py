@@ -22,7 +22,7 @@ from greenroom.runtime.log import BODY, Journal, fold_output
 from greenroom.runtime.records import Event, Record
 from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
-from greenroom.runtime.testing.audit import audit
+from greenroom.runtime.testing.auditor import audit
 from greenroom.runtime.testing.nodes import Line, ReplyLost
 from greenroom.runtime.worker import Worker, open_worker
 from greenroom.testing import Fault, FaultKind, FaultPlan, endure, virtual_backend

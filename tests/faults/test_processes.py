@@ -20,7 +20,7 @@ import pytest
 
 from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
-from greenroom.runtime.testing.audit import Audit, audit
+from greenroom.runtime.testing.auditor import Audit, audit
 from greenroom.runtime.worker import open_worker
 from greenroom.transports import RunState, StoreUnavailable, open_transport
 from greenroom.transports.sqlite import SqliteTransport
