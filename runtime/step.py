@@ -7,6 +7,7 @@ perform (`components.py`), the writer records (`writer.py`): this is the order i
 Laws kept here:
 3. A step has at most one recorded result; a recorded step is never executed again.
 5. A new attempt first takes back what the dead one had shown.
+4. A component starts while the lease is held by this process's own clock too (`Tenure`).
 6. A component starts when the log says so: its start is refused while a cancel stands unread.
 The first of the three ways to fail, an error, ends here: `StepFailed` is what the caller sees, live and on
 replay alike. Crashes belong to the supervisors, lost workers to the lease.
@@ -34,7 +35,6 @@ from .records import (
     Failure,
     LLMCall,
     OutputDelta,
-    OutputReset,
     Record,
     Status,
     StepCompleted,
@@ -43,6 +43,7 @@ from .records import (
 )
 from .records import StepFailed as StepFailedRecord
 from .redaction import redact
+from .tenure import Tenure
 from .waits import ChildFailed, Wait, Waits
 from .writer import LogWriter
 
@@ -88,7 +89,7 @@ class Attempt:
         """Put a record into the run's stream."""
         if isinstance(record, OutputDelta):
             await self._steps.emit(record)
-        else:
+        elif not self._steps.journal.repeated(record):
             self._steps.writer.note(record)
 
     def observe(self, call: LLMCall) -> None:
@@ -125,11 +126,13 @@ class Steps:
         transport: Transport,
         rng: random.Random,
         waits: Waits,
+        tenure: Tenure,
     ) -> None:
         self.run_id = run_id
         self.journal = journal
         self.writer = writer
         self.waits = waits
+        self.tenure = tenure
         self.replayed = 0
         self.draining = False
         self._components = components
@@ -309,7 +312,7 @@ class Steps:
     async def _open(self, call: _Call) -> Attempt:
         """Begin the next attempt: take back what the last one had shown, and say so in the log before it runs."""
         number = self.journal.attempts.get(call.step, 0) + 1
-        records: list[Record] = self._take_back(call.step)
+        records: list[Record] = [*self.journal.take_back(call.step)]
         records.append(
             StepStarted(
                 step=call.step,
@@ -322,23 +325,20 @@ class Steps:
         )
         self.journal.begin(call.step, call.parent.step, number)
         await self.writer.write(*records)
+        await self.tenure.held()
         return Attempt(self, call.step, number, call.parent, call.target.name)
-
-    def _take_back(self, step: str) -> list[Record]:
-        shown = self.journal.shown.pop(step, None)
-        return [] if shown is None else [OutputReset(step=step, attempt=shown)]
 
     async def _complete(self, call: _Call, attempt: Attempt, raw: msgspec.Raw, seconds: float, source: str) -> Any:
         value = self._decode(call, raw)
         record = StepCompleted(step=call.step, attempt=attempt.attempt, result=raw, seconds=seconds, source=source)
-        await self.writer.write(record)
+        await self.writer.write(*self.journal.take_back_inside(call.step), record)
         self.journal.complete(call.step, raw)
         return value
 
     async def _give_up(self, call: _Call, error: Exception) -> Any:
         """All attempts failed: answer with the fallback if there is one, or record the failure and raise it."""
         step, attempt = call.step, self.journal.attempts.get(call.step, 0)
-        records = self._take_back(step)
+        records = self.journal.take_back(step)
         fallback = call.target.fallback if isinstance(call.target, Component) else MISSING
         if fallback is not MISSING:
             problem = describe(error, step)

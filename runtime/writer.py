@@ -33,12 +33,13 @@ PENDING_CHARS = 256 * 1024
 class Write(msgspec.Struct, frozen=True):
     """Append these records, make the transition with the last of them, and resolve `done` when it is durable.
 
-    Once a run is interrupted (canceled), only what ends it (`last`) is still written.
+    Once a run is interrupted (canceled), only what begins a lease (`first`) and what ends it (`last`) is still written.
     """
 
     records: Sequence[Record]
     to: Transition | None = None
     done: asyncio.Future[bool] | None = None
+    first: bool = False
     last: bool = False
 
 
@@ -81,20 +82,24 @@ class LogWriter:
         """Append these in order, without waiting for it."""
         self._tell(Write(self._drain_deltas(records)))
 
+    async def begin(self, *records: Record) -> None:
+        """Append a lease's first records, interrupted or not."""
+        await self._ask(Write(records, first=True))
+
     async def write(self, *records: Record) -> None:
         """Append these and return when they are durable."""
-        await self._ask(records, None, last=False)
+        await self._ask(Write(self._drain_deltas(records)))
 
     async def end(self, *records: Record, to: Transition) -> bool:
         """Append a lease's last records and give it up, interrupted or not.
 
         False if control records came in between: they have been read, so decide again how to end.
         """
-        return await self._ask(records, to, last=True)
+        return await self._ask(Write(self._drain_deltas(records), to, last=True))
 
-    async def _ask(self, records: Sequence[Record], to: Transition | None, *, last: bool) -> bool:
+    async def _ask(self, write: Write) -> bool:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._tell(Write(self._drain_deltas(records), to, done, last))
+        self._tell(msgspec.structs.replace(write, done=done))
         return await done
 
     async def show(self, delta: OutputDelta) -> None:
@@ -128,7 +133,7 @@ class LogWriter:
             self.ref.tell(write)
 
     async def _append(self, writes: list[Write]) -> None:
-        while not await self._commit([write for write in writes if write.last or not self.interrupted]):
+        while not await self._commit([one for one in writes if one.first or one.last or not self.interrupted]):
             await self.read_control()
             for write in writes:
                 if write.last:

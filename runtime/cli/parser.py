@@ -83,6 +83,10 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("run", metavar="RUN", help="its id")
     trace.add_argument("--json", action="store_true", help="give one JSON object")
 
+    verify = command("verify", "verify", "check every run of a store against the laws that durable runs keep")
+    verify.add_argument("url", metavar="STORE", nargs="?", help="its URL (default: that of --store)")
+    verify.add_argument("--json", action="store_true", help="give counts and findings as one JSON object")
+
     cancel = command("cancel", "sending", "ask runs to stop")
     cancel.add_argument("run", metavar="RUN", nargs="*", help="their ids")
     cancel.add_argument("--workflow", metavar="NAME", help="all live runs of this workflow")
