@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from .values import (
     Claim,
@@ -72,7 +72,6 @@ class Watch(Protocol):
         ...
 
 
-@runtime_checkable
 class Transport(Protocol):
     """What a store must do. Every method is atomic, and safe to call from many tasks of one event loop.
 
