@@ -19,7 +19,7 @@ from .peers import Absent, measured, note, redis, set_up
 OURS = "greenroom, {}"
 MEMORY, SQLITE = OURS.format("memory"), OURS.format("SQLite FULL")
 DBOS, LANGGRAPH = "DBOS, SQLite", "LangGraph, SQLite"
-SIZES = (1_000, 10_000, 100_000, 1_000_000)
+SIZES = (1_000, 10_000, 100_000)
 PARKED = 10_000
 
 
@@ -31,7 +31,7 @@ def run(seed: int) -> Suite:
         rows = (
             *measured(MEMORY, "greenroom_runs", "memory://", "5"),
             *measured(SQLITE, "greenroom_runs", f"sqlite:///{folder}/greenroom.db", "5"),
-            *measured(DBOS, "dbos_sqlite", f"{folder}/dbos.db", "2", python=python),
+            *measured(DBOS, "dbos_sqlite", f"{folder}/dbos.db", "1", python=python),
             *measured(LANGGRAPH, "langgraph_sqlite", f"{folder}/langgraph.db", "3", python=python),
             *_on_redis(folder, python),
             *measured(SQLITE, "takeover", f"sqlite:///{folder}/takeover.db", "3"),
