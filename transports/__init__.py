@@ -1,4 +1,4 @@
-"""Where API and workers meet: the store contract (`contract.py`), memory and SQLite behind it, and `open_transport`."""
+"""Where API and workers meet: the contract (`contract.py`), memory, SQLite and Redis behind it, `open_transport`."""
 
 from __future__ import annotations
 
@@ -86,17 +86,21 @@ __all__ = [
     "wrapped",
 ]
 
+REDIS = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
+"""What the URLs of Redis and Valkey begin with."""
+
 
 @asynccontextmanager
 async def open_transport(
-    url: str, *, codecs: Sequence[Codec] = (), clock: Callable[[], float] = time.time
+    url: str, *, codecs: Sequence[Codec] = (), clock: Callable[[], float] | None = None
 ) -> AsyncIterator[Transport]:
     """Open a store for the life of an `async with`.
 
     Args:
-        url: `memory://` (a new one at each open), `sqlite:///relative.db`, `sqlite:////absolute.db`.
+        url: `memory://` (a new one at each open), `sqlite:///relative.db`, `sqlite:////absolute.db`,
+            `redis://host:port/db` or `rediss://`, `redis+sentinel://host:port,.../service`, `redis+cluster://host:port`.
         codecs: the first one wraps the bodies of records and cached values, the others are known for reading.
-        clock: seconds since the epoch.
+        clock: seconds since the epoch; None for this host's clock, and for Redis the server's.
 
     Raises:
         UnknownTransport: no store of this kind.
@@ -106,12 +110,16 @@ async def open_transport(
         yield wrapped(store, codecs, blob_bytes=store.blob_bytes)
 
 
-def _opened(url: str, clock: Callable[[], float]) -> AbstractAsyncContextManager[Transport]:
+def _opened(url: str, clock: Callable[[], float] | None) -> AbstractAsyncContextManager[Transport]:
     scheme, found, rest = url.partition("://")
     if found and scheme == "memory":
-        return open_memory(clock=clock)
+        return open_memory(clock=clock or time.time)
     if found and scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
         from .sqlite import open_sqlite
 
-        return open_sqlite(Path(rest[1:]), url, clock=clock)
+        return open_sqlite(Path(rest[1:]), url, clock=clock or time.time)
+    if found and scheme in REDIS:
+        from .redis import open_redis
+
+        return open_redis(url, clock=clock)
     raise UnknownTransport(scheme if found else "")

@@ -26,7 +26,8 @@ from .store import sqlite_file
 from .target import load_runtime, settle
 
 PACKAGES = (
-    "aiolimiter", "anyio", "cronsim", "httpx2", "msgspec", "openai", "rich", "starlette", "structlog", "uvicorn",
+    "aiolimiter", "anyio", "cronsim", "httpx2", "msgspec", "openai", "redis", "rich", "starlette", "structlog",
+    "uvicorn",
 )  # fmt: skip
 OTHER_VARIABLES = {
     "GREENROOM_TOKEN",
