@@ -45,9 +45,7 @@ local function gone(id)
   return {redis.call('HEXISTS', P .. 'pruned', id) == 1 and 'pruned' or 'missing'}
 end
 local function fields(lane)
-  local out = {}
-  for part in string.gmatch(lane .. '\\n', '([^\\n]*)\\n') do out[#out + 1] = part end
-  return out
+  return {string.match(lane, '^([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)$')}
 end
 local LIVE = {queued = true, running = true, waiting = true}
 """

@@ -69,11 +69,11 @@ if again then
   if #known > 0 then return {'ok', claims} end
 end
 local groups, priorities, tenant, fair = {}, {}, nil, false
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lanes', '-inf', now)) do
-  local line = line_of(name)
+local due_lanes = redis.call('ZRANGEBYSCORE', P .. 'lanes', '-inf', now, 'WITHSCORES')
+for n = 1, #due_lanes, 2 do
+  local line = line_of(due_lanes[n])
   if line then
-    line.heads = redis.call('ZRANGEBYSCORE', P .. 'lane:' .. name, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
-    line.at = 1
+    line.n, line.due = n, tonumber(due_lanes[n + 1])
     if not groups[line.priority] then
       groups[line.priority] = {}
       priorities[#priorities + 1] = line.priority
@@ -85,30 +85,58 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lanes', '-inf', now)) do
 end
 if fair then look() end
 table.sort(priorities, function(a, b) return a > b end)
+local function earlier(a, b)
+  if a.work ~= b.work then return a.work < b.work end
+  if a.due ~= b.due then return a.due < b.due end
+  return a.n < b.n
+end
+local function push(heap, line)
+  line.work = at_work[line.tenant] or 0
+  local n = #heap + 1
+  while n > 1 and earlier(line, heap[math.floor(n / 2)]) do
+    heap[n] = heap[math.floor(n / 2)]
+    n = math.floor(n / 2)
+  end
+  heap[n] = line
+end
+local function pop(heap)
+  local top, last, n = heap[1], table.remove(heap), 1
+  if #heap == 0 then return top end
+  while 2 * n <= #heap do
+    local child = 2 * n
+    if child < #heap and earlier(heap[child + 1], heap[child]) then child = child + 1 end
+    if not earlier(heap[child], last) then break end
+    heap[n] = heap[child]
+    n = child
+  end
+  heap[n] = last
+  return top
+end
 local taken = {}
 for _, priority in ipairs(priorities) do
-  while #taken < limit do
-    local best, best_work, best_due
-    for _, line in ipairs(groups[priority]) do
-      if line.at < #line.heads then
-        local work, due = at_work[line.tenant] or 0, tonumber(line.heads[line.at + 1])
-        if not best or work < best_work or work == best_work and due < best_due then
-          best, best_work, best_due = line, work, due
+  local heap = {}
+  for _, line in ipairs(groups[priority]) do push(heap, line) end
+  while #heap > 0 and #taken < limit do
+    local line = pop(heap)
+    if line.work == (at_work[line.tenant] or 0) then
+      if not line.heads then
+        local key = P .. 'lane:' .. line.name
+        line.heads, line.at = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit), 1
+      end
+      local id = line.heads[line.at]
+      local delay, state, fence = wait(line, id)
+      if delay == 0 then
+        taken[#taken + 1] = {id = id, line = line, state = state, fence = fence}
+        if state ~= 'running' then
+          at_work[line.tenant] = (at_work[line.tenant] or 0) + 1
+          through[line.gate] = (through[line.gate] or 0) + 1
         end
+        if fence == 0 and line.terms.starts then bucket(line).level = bucket(line).level - 1 end
       end
+      line.at = line.at + 2
+      line.due = tonumber(line.heads[line.at + 1])
     end
-    if not best then break end
-    local id = best.heads[best.at]
-    best.at = best.at + 2
-    local delay, state, fence = wait(best, id)
-    if delay == 0 then
-      taken[#taken + 1] = {id = id, line = best, state = state, fence = fence}
-      if state ~= 'running' then
-        at_work[best.tenant] = (at_work[best.tenant] or 0) + 1
-        through[best.gate] = (through[best.gate] or 0) + 1
-      end
-      if fence == 0 and best.terms.starts then bucket(best).level = bucket(best).level - 1 end
-    end
+    if line.due then push(heap, line) end
   end
 end
 local due = text(tonumber(now) + lease_s)

