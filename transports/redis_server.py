@@ -47,6 +47,7 @@ PASSING = (
 """Replies that say: not done, and not here or not now."""
 
 OLDEST = (7, 0)
+WAITAOF = (7, 2)
 
 
 class Elsewhere(Exception):
@@ -201,7 +202,8 @@ def check(settings: Settings, about: dict[str, str]) -> None:
         StoreUnavailable: it will not; says why and what to do.
     """
     version = about.get("redis_version", "0")
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < OLDEST:
+    known = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if known < OLDEST:
         raise StoreUnavailable(f"{settings.url} speaks Redis {version}: use Redis 7.0 or newer, or Valkey")
     if about.get("role") == "slave":
         raise StoreUnavailable(f"{settings.url} is a replica: name its primary, or use redis+sentinel://")
@@ -213,6 +215,8 @@ def check(settings: Settings, about: dict[str, str]) -> None:
             f"{settings.url} throws keys away when its memory is full (maxmemory-policy {policy}), runs too: "
             "set it to noeviction, or add '?eviction=allow' to the URL if losing runs is fine"
         )
+    if settings.wait_aof and known < WAITAOF:
+        raise StoreUnavailable(f"{settings.url} speaks Redis {version}, and wait=aof needs 7.2: drop it, or upgrade")
     if settings.wait_aof and about.get("aof_enabled") != "1":
         raise StoreUnavailable(
             f"{settings.url} has no append-only file to wait for: set appendonly yes, or drop wait=aof"
