@@ -146,6 +146,7 @@ become(id, was[6], was[7], 'running', state)
 if to == 'finish' then
   leave(was[6], id)
   redis.call('ZADD', P .. 'ended', now, id)
+  hint('end:' .. id)
 else
   stand(was[6], id, due)
 end
