@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from .actor import Actor
+from .backoff import Backoff, Series
 from .errors import ActorDied, StartFailed
 from .events import ChildExited, log_failure
 from .host import Hosts
 from .life import ActorLife, FunctionLife
 from .mailbox import Mailbox
-from .messages import NORMAL, ExitReason
+from .messages import NORMAL, ExitReason, Ignore
 from .overflow import MailboxSpec
 from .ref import Ref
 from .spec import ChildSpec, Restart, SupervisorSpec, takes_mailbox
@@ -34,6 +35,9 @@ class State(enum.Enum):
     RESTARTING = "restarting"
     """Ended; to be started again."""
     STOPPED = "stopped"
+
+
+STARTING, RUNNING, STOPPING, RESTARTING, STOPPED = State  # an attribute of an enum costs eight times a global
 
 
 class AnyLife(Protocol):
@@ -61,13 +65,16 @@ class Child:
         state: what it is doing.
         reason: why the last life ended.
         restarts: how often it was restarted.
+        crashes: how often a life ended abnormally.
     """
 
     __slots__ = (
         "_exited",
         "_hosts",
+        "_series",
         "_settled",
         "_supervisor",
+        "crashes",
         "life",
         "path",
         "reason",
@@ -80,41 +87,51 @@ class Child:
     def __init__(self, spec: ChildSpec[Any], supervisor: Supervisor, hosts: Hosts) -> None:
         self.spec = spec
         self.path = f"{supervisor.path}/{spec.name}"
-        self.state = State.STOPPED
+        self.state = STOPPED
         self.life: AnyLife | None = None
         self.reason: ExitReason = NORMAL
         self.restarts = 0
+        self.crashes = 0
         self.ref: Ref[Any] | None = None
         self._supervisor = supervisor
         self._hosts = hosts
         self._settled: asyncio.Future[bool] | None = None
         self._exited: asyncio.Future[None] | None = None
+        self._series: Series | None = None
 
     @property
     def active(self) -> bool:
         """True while somebody holds the place or is about to."""
-        return self.state is not State.STOPPED
+        return self.state is not STOPPED
 
     @property
     def up(self) -> bool:
         """True once the life has started."""
-        return self.state is not State.STARTING
+        return self.state is not STARTING
 
     def launch(self) -> bool:
-        """Start a life; False: it is still starting, wait with `settle`.
+        """Start a life; False: it is still starting, wait with `settle`. It may also decline (see `Ignore`).
 
         Raises:
             StartFailed: it did not even begin.
         """
-        self.state = State.STARTING
+        if self._series is not None:
+            self._series.wait_no_more()
+        self.state = STARTING
         self._settled = None
         self.life = None
         try:
             self.life = self._life()
+        except Ignore:
+            if self.ref is None:
+                self._mailbox(None)
+            self.reason = NORMAL
+            self.retire()
+            return True
         except Exception as error:
-            self.state = State.STOPPED
+            self.state = STOPPED
             raise StartFailed(self.path, error) from error
-        if self.up:
+        if self.state is not STARTING:
             return True
         self._settled = self._hosts.loop.create_future()
         return False
@@ -128,7 +145,9 @@ class Child:
         if self._settled is not None:
             started = await self._settled
             self._settled = None
-            if not started:
+            if not started and self.reason is NORMAL:
+                self.retire()
+            elif not started:
                 raise StartFailed(self.path, self.reason.error or ActorDied(self.path, self.reason))
 
     async def start(self) -> None:
@@ -142,15 +161,17 @@ class Child:
 
     def halt(self) -> bool:
         """Begin to stop the life; False: it is still stopping, wait with `stop`."""
+        if self._series is not None:
+            self._series.wait_no_more()
         life = self.life
         if life is not None and not life.ended:
-            self.state = State.STOPPING
+            self.state = STOPPING
             if self.spec.shutdown == 0 or self._supervisor.killed:
                 life.kill()
             else:
                 life.shut_down()
         if life is None or life.ended:
-            self.state = State.STOPPED
+            self.state = STOPPED
             return True
         return False
 
@@ -169,37 +190,61 @@ class Child:
             self._exited = None
             if timer is not None:
                 timer.cancel()
-        self.state = State.STOPPED
+        self.state = STOPPED
+
+    def pause(self) -> float:
+        """Return how long to wait before it is started again, seconds."""
+        backoff = self.spec.backoff
+        return 0.0 if backoff is None else self._failures(backoff).failed(self._hosts.loop.time())
+
+    def after(self, pause: float, do: Callable[[], None]) -> None:
+        """Do something after a pause, unless a life is started or stopped meanwhile."""
+        assert self._series is not None
+        self._series.timer = self._hosts.loop.call_later(pause, do)
 
     def retire(self) -> None:
         """Nobody will hold the place for now: its address is dead."""
-        self.state = State.STOPPED
+        self.state = STOPPED
         self.life = None
         if self.ref is not None:
             self.ref.mailbox.close(self.reason)
 
     def ready(self) -> None:
         """The life has started."""
-        self.state = State.RUNNING
+        self.state = RUNNING
+        if self.spec.backoff is not None:
+            self._failures(self.spec.backoff).began = self._hosts.loop.time()
         if self._settled is not None and not self._settled.done():
             self._settled.set_result(True)
 
     def exited(self, reason: ExitReason) -> None:
         """The life is over: the supervisor either waits for that or has to hear of it."""
         self.reason = reason
+        if reason.abnormal:
+            self.crashes += 1
+            self._hosts.commons.crashes += 1
+            if (
+                self._hosts.listener is None
+                and self.state is not STARTING
+                and type(self.spec.start) is not SupervisorSpec
+            ):
+                log_failure(self.path, reason)
         if self._hosts.listener is not None:
             self._hosts.listener(ChildExited(self.path, reason))
-        elif self.state is not State.STARTING and not isinstance(self.spec.start, SupervisorSpec):
-            log_failure(self.path, reason)
-        if self.state is State.STARTING:
+        if self.state is STARTING:
             if self._settled is not None and not self._settled.done():
                 self._settled.set_result(False)
-        elif self.state is State.STOPPING:
+        elif self.state is STOPPING:
             if self._exited is not None and not self._exited.done():
                 self._exited.set_result(None)
         else:
-            self.state = State.RESTARTING if self._again(reason) else State.STOPPED
+            self.state = RESTARTING if self._again(reason) else STOPPED
             self._supervisor.hear(self)
+
+    def _failures(self, backoff: Backoff) -> Series:
+        if self._series is None or self._series.spec is not backoff:
+            self._series = Series(backoff)
+        return self._series
 
     def _again(self, reason: ExitReason) -> bool:
         restart = self.spec.restart
@@ -209,10 +254,10 @@ class Child:
         start = self.spec.start
         if isinstance(start, SupervisorSpec):
             return self._supervisor.below(start, self)
-        if takes_mailbox(start):
+        if not isinstance(start, type) and takes_mailbox(start):
             function = cast("Callable[[Mailbox[Any]], Awaitable[None]]", start)
             return FunctionLife(function, self._mailbox(None), self, self._hosts)
-        actor = cast("Callable[[], Any]", start)()
+        actor: Any = start()  # type: ignore[call-arg]
         if not isinstance(actor, Actor):
             raise TypeError(f"start of {self.path} made {actor!r}, which is no Actor: return an instance of one")
         return ActorLife(actor, self._mailbox(actor), self, self._hosts)
@@ -220,7 +265,7 @@ class Child:
     def _mailbox(self, actor: Actor[Any] | None) -> Mailbox[Any]:
         spec = self.spec.mailbox or (type(actor).mailbox if actor is not None else MailboxSpec())
         if self.ref is None:
-            self.ref = Ref(Mailbox(self.path, spec, self._hosts.listener))
+            self.ref = Ref(Mailbox(self.path, spec, self._hosts.commons))
         elif not self.ref.alive:
             self.ref.mailbox.reopen(spec)
         return self.ref.mailbox

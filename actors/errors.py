@@ -2,11 +2,15 @@
 
 ActorError
 ├── ActorDied           the actor that was asked has ended, or crashed over the question
+├── AskCircle           the question closes a circle: nobody in it could ever answer
 ├── AskTimeout          no answer came in time (also a TimeoutError)
 ├── MailboxFull         the mailbox's capacity is used up
 ├── SpecInvalid         a child, supervisor or mailbox spec contradicts itself (also a ValueError)
 ├── StartFailed         a child could not be started; the reason is its `__cause__`
 ├── AlreadyStarted      a child of this name is running
+├── NameTaken           another actor is registered under this name
+├── LinkBroken          a linked actor ended abnormally
+├── StashFull           the actor has put aside as many messages as it may
 ├── UnknownChild        no child has this name
 ├── SupervisorStopped   the supervisor has ended or is ending
 ├── SupervisorFailed    the supervisor gave up: its children failed too often
@@ -38,6 +42,20 @@ class ActorDied(ActorError):
         super().__init__(f"actor {path} ended before it answered ({reason}): ask again once it has been restarted")
         self.path = path
         self.reason = reason
+
+
+class AskCircle(ActorError):
+    """The actors wait for each other's answers: this question would have closed the circle.
+
+    Attributes:
+        paths: who asks whom, first and last the actor that asks now.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(
+            f"{' asks '.join(paths)}: nobody could ever answer. Let one of them tell(), or ask from a task of its own"
+        )
+        self.paths = tuple(paths)
 
 
 class AskTimeout(ActorError, TimeoutError):
@@ -96,6 +114,41 @@ class AlreadyStarted(ActorError):
     def __init__(self, path: str) -> None:
         super().__init__(f"{path} is running: choose another name, or stop it first with stop_child()")
         self.path = path
+
+
+class NameTaken(ActorError):
+    """Another actor is registered under this name."""
+
+    def __init__(self, name: str, path: str) -> None:
+        super().__init__(f"the name {name!r} is taken by {path}: choose another, or unregister() it first")
+        self.name = name
+        self.path = path
+
+
+class LinkBroken(ActorError):
+    """The actor ended because one that it was linked to, directly or over others, ended abnormally.
+
+    Attributes:
+        path: the actor that ended first.
+        reason: why; its error is also the `__cause__`.
+    """
+
+    def __init__(self, path: str, reason: ExitReason) -> None:
+        super().__init__(f"linked actor {path} ended ({reason}): trap exits to live on")
+        self.path = path
+        self.reason = reason
+        self.__cause__ = reason.error
+
+
+class StashFull(ActorError):
+    """The stash took no more messages."""
+
+    def __init__(self, path: str, capacity: int) -> None:
+        super().__init__(
+            f"the stash of actor {path} is full ({capacity} messages): unstash() sooner, or raise MailboxSpec.stash"
+        )
+        self.path = path
+        self.capacity = capacity
 
 
 class UnknownChild(ActorError, LookupError):

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from typing import Any, Protocol
+from collections.abc import Awaitable
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
@@ -27,6 +28,7 @@ try:  # anyio asks it, where it is installed; and it knows tasks, but not the lo
 except ImportError:
     sniffio = None  # type: ignore[assignment]
 
+from .commons import Commons
 from .events import Listener
 from .mailbox import BATCH
 
@@ -37,14 +39,18 @@ SPARE = 64
 """Idle hosts that are kept for later."""
 
 
+Outcome: TypeAlias = bool | Awaitable[None]
+"""Of a run: there is no more to do, False; the host's turn is over, True; or what to await before the next run."""
+
+
 class Life(Protocol):
     """What runs on a host."""
 
     path: str
     ended: bool
 
-    async def run(self, host: Host) -> bool:
-        """Work until there is no more to do, False, or until the host's turn is over, True."""
+    def run(self, host: Host) -> Outcome:
+        """Work as far as that needs no waiting, or is fair to others."""
         ...
 
     async def live(self, host: Host) -> None:
@@ -61,13 +67,16 @@ class Hosts:
     """
 
     def __init__(self, group: TaskGroup, listener: Listener | None) -> None:
+        self.commons = Commons(listener)
         self.listener = listener
         self.loop = asyncio.get_running_loop()
+        self.clock = self.loop.time
         self.context = contextvars.copy_context()
         if sniffio is not None:
             self.context.run(sniffio.current_async_library_cvar.set, "asyncio")
         self.line: deque[Life] = deque()
         self.dispatcher: Host | None = None
+        self.bell: asyncio.Future[None] | None = None
         self.idle: list[Host] = []
         self.closed = False
         self._group = group
@@ -76,8 +85,16 @@ class Hosts:
     def enter(self, life: Life) -> None:
         """Put in line what has work to do."""
         self.line.append(life)
-        if self.dispatcher is None:
+        if self.bell is not None or self.dispatcher is None:
+            self.ring()
+
+    def ring(self) -> None:
+        """See that somebody serves the line: the dispatcher waits for the bell, or there is none."""
+        bell, self.bell = self.bell, None
+        if bell is None:
             self._appoint()
+        elif not bell.done():
+            bell.set_result(None)
 
     def house(self, life: Life) -> Host:
         """Give it a task of its own."""
@@ -91,7 +108,7 @@ class Hosts:
     def dismiss(self, host: Host) -> None:
         """The host serves the line no more; another one does if there is a need."""
         if self.dispatcher is host:
-            self.dispatcher = None
+            self.dispatcher = self.bell = None
             if self.line and not self.closed:
                 self._appoint()
 
@@ -103,6 +120,9 @@ class Hosts:
     def close(self) -> None:
         """End the idle hosts; the others end when they become idle."""
         self.closed = True
+        self.commons.deadlines.close()
+        if self.bell is not None:
+            self.ring()
         for host in self.idle:
             host.unpark()
 
@@ -135,16 +155,17 @@ class Host:
         canceled: whether `cancel` was called.
         handling: True while a handler is awaited.
         left: messages left in this turn.
+        until: when the turn is over, on the loop's clock; 0 until a look at the clock begins it.
     """
 
-    __slots__ = ("_hosts", "_place", "_scope", "_until", "canceled", "handling", "left", "task")
+    __slots__ = ("_hosts", "_place", "_scope", "canceled", "handling", "left", "task", "until")
 
     def __init__(self, hosts: Hosts) -> None:
         self.canceled = False
         self.task: asyncio.Task[Any] | None = None
         self.handling = False
         self.left = BATCH
-        self._until = 0.0
+        self.until = 0.0
         self._hosts = hosts
         self._place: asyncio.Future[None] | None = None
         self._scope: anyio.CancelScope | None = None  # made by the task: a loop callback may not make one
@@ -174,14 +195,15 @@ class Host:
     def begin(self) -> None:
         """Begin a turn."""
         self.left = BATCH
-        self._until = 0.0
+        self.until = 0.0
 
     def over(self) -> bool:
-        """Tell whether the turn is over by the clock, which starts when this is first asked in a turn."""
-        now = self._hosts.loop.time()
-        if self._until == 0.0:
-            self._until = now + TURN
-        return now >= self._until
+        """Tell whether the turn is over by the clock; the first look in a turn begins it."""
+        now = self._hosts.clock()
+        if self.until:
+            return now >= self.until
+        self.until = now + TURN
+        return False
 
     def await_handler(self) -> None:
         """A handler is about to be awaited: if it suspends, somebody else has to serve the line."""
@@ -208,23 +230,31 @@ class Host:
     async def _serve(self) -> None:
         hosts = self._hosts
         line = hosts.line
+        context, copy_context = hosts.context, contextvars.copy_context
         while not hosts.closed:
-            if hosts.dispatcher is not self or not line:
-                hosts.dismiss(self)
+            if hosts.dispatcher is not self:
                 if len(hosts.idle) >= SPARE:
                     return
                 hosts.idle.append(self)
                 await self.park()
                 continue
-            if self.left <= 0 or (not self.left & 7 and self.over()):
+            if not line:
+                hosts.bell = hosts.loop.create_future()
+                await hosts.bell
+                self.left = BATCH
+                self.until = 0.0
+                continue
+            if self.left <= 0:
                 await self.yield_turn()
-            self.left -= 1
             life = line.popleft()
-            more = await life.run(self)
-            if contextvars.copy_context() != hosts.context:
+            outcome = life.run(self)
+            while outcome is not False and outcome is not True:
+                await outcome
+                outcome = life.run(self)
+            if copy_context() != context:
                 hosts.dismiss(self)
                 if not life.ended:
                     await life.live(self)
                 return
-            if more:
-                line.append(life)
+            if outcome:
+                hosts.enter(life)  # and not only into the line: nobody may be serving it, when a handler has suspended

@@ -4,9 +4,10 @@ Why: an actor's place and mailbox last; its lives come and go. A life ends exact
 
 Laws kept here:
 - One message at a time, in order; the control lane first; after the stop signal nothing more is handled.
-- A crash loses the message in hand (a dead letter, and ActorDied for its asker) and no other.
-- CancelledError is never a crash: it means killed, or that the asker of the message in hand was canceled. One that
-  nobody sent is reported as StrayCancellation.
+- A crash loses the message in hand (a dead letter, and ActorDied for its asker; or the next life tries it once
+  more, if the mailbox's spec says so) and no other.
+- CancelledError is never a crash: it means killed, or that the asker of the message in hand was canceled, or that a
+  linked actor ended. One that nobody sent is reported as StrayCancellation.
 - KeyboardInterrupt and SystemExit pass through.
 """
 
@@ -16,11 +17,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from . import link
 from .actor import Actor, Context
+from .circle import LIVES
 from .errors import StrayCancellation
-from .host import Host, Hosts
+from .host import Host, Hosts, Outcome
 from .mailbox import Mailbox
-from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Stop
+from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
+from .stash import Stashed
+
+PLAIN = frozenset((bool, bytes, dict, float, int, list, set, str, tuple))
+"""Types of what handlers return most often, none of which can be awaited: quicker to look up than to ask."""
 
 
 class Place(Protocol):
@@ -38,7 +45,7 @@ class Place(Protocol):
 class FunctionLife:
     """One call of a function actor, in a task of its own."""
 
-    __slots__ = ("_function", "_host", "_mailbox", "_place", "_stopping", "ended", "path")
+    __slots__ = ("_function", "_mailbox", "_place", "_stopping", "ended", "host", "path")
 
     def __init__(
         self, function: Callable[[Mailbox[Any]], Awaitable[None]], mailbox: Mailbox[Any], place: Place, hosts: Hosts
@@ -51,12 +58,11 @@ class FunctionLife:
         self._stopping = False
         mailbox.reader = self
         place.ready()
-        self._host = hosts.house(self)
+        self.host = hosts.house(self)
 
-    async def run(self, host: Host) -> bool:
+    def run(self, host: Host) -> Outcome:
         """Live to the end: a function is never in line."""
-        await self.live(host)
-        return False
+        return False if self.ended else self.live(host)
 
     async def live(self, host: Host) -> None:
         """Call the function and report how it ended."""
@@ -64,7 +70,7 @@ class FunctionLife:
             return
         try:
             await self._function(self._mailbox)
-            reason = SHUTDOWN if self._stopping else NORMAL
+            reason = _sentence(self._mailbox) or (SHUTDOWN if self._stopping else NORMAL)
         except BaseException as error:
             reason = self._reason(error, host)
             self._exit(reason)
@@ -80,22 +86,36 @@ class FunctionLife:
 
     def kill(self) -> None:
         """Cancel it."""
-        if self._host.task is None:
+        if self.host.task is None:
             self._exit(KILLED)
-        self._host.cancel()
+        self.host.cancel()
+
+    def condemn(self, reason: ExitReason) -> None:
+        """Cancel it, and let that be the reason."""
+        if _sentence(self._mailbox) is None:
+            link.ties_of(self._mailbox).sentence = reason
+            task = self.host.task
+            if task is None:
+                self._exit(reason)
+                self.host.cancel()
+            elif task is asyncio.current_task():
+                self._mailbox.signal(reason)
+            else:
+                task.cancel()
 
     def interrupt(self, ask: Ask) -> None:
         """Let it go on: only the function knows what it is doing, and its answer goes nowhere."""
 
     def _reason(self, error: BaseException, host: Host) -> ExitReason:
+        sentence = _sentence(self._mailbox)
         if isinstance(error, Stop):
-            return SHUTDOWN
+            return sentence or SHUTDOWN
         if isinstance(error, BaseExceptionGroup):
             stops, rest = error.split(Stop)
             if rest is None:
-                return SHUTDOWN
+                return sentence or SHUTDOWN
             error = rest if stops is not None else error
-        return _reason(error, host, self.path)
+        return _reason(error, host, self._mailbox)
 
     def _exit(self, reason: ExitReason) -> None:
         if not self.ended:
@@ -115,13 +135,12 @@ class ActorLife:
         "_actor",
         "_asked",
         "_context",
-        "_hooked",
-        "_host",
         "_hosts",
         "_housed",
         "_mailbox",
         "_place",
         "ended",
+        "host",
         "path",
     )
 
@@ -132,63 +151,77 @@ class ActorLife:
         self._mailbox = mailbox
         self._place = place
         self._hosts = hosts
-        self._host: Host | None = None
+        self.host: Host | None = None
         self._housed = False
         self._asked: Ask | None = None
         self._context: Context[Any] = Context(mailbox)
         actor.context = self._context
         mailbox.reader = self
-        kind = type(actor)
-        self._hooked = kind.started is not Actor.started or kind.stopped is not Actor.stopped
-        if self._hooked:
+        if actor.hooked:
             self._housed = True
-            self._host = hosts.house(self)
+            self.host = hosts.house(self)
         else:
             place.ready()
-            mailbox.sleeper = self
             if mailbox.queue or mailbox.control:
-                mailbox.rouse()
+                hosts.enter(self)
+            else:
+                mailbox.sleeper = self
 
     def wake(self) -> None:
         """Mail has come."""
         if self._housed:
-            assert self._host is not None
-            self._host.unpark()
+            assert self.host is not None
+            self.host.unpark()
         else:
-            self._hosts.enter(self)
+            hosts = self._hosts
+            hosts.line.append(self)
+            if hosts.bell is not None or hosts.dispatcher is None:
+                hosts.ring()
 
     def shut_down(self) -> None:
         """End it after the message in hand."""
-        if self._host is None and not self._hooked and self._mailbox.sleeper is self:
+        if self.host is None and not self._actor.hooked and self._mailbox.sleeper is self:
             self._exit(SHUTDOWN)
         else:
             self._mailbox.signal(SHUTDOWN)
 
     def kill(self) -> None:
         """Cancel it; `stopped` does not run."""
-        if self._host is None or self._host.task is None:
+        if self.host is None or self.host.task is None:
             self._exit(KILLED)
-        if self._host is not None:
-            self._host.cancel()
+        if self.host is not None:
+            self.host.cancel()
+
+    def condemn(self, reason: ExitReason) -> None:
+        """End it: at the await where it is, or after the message in hand. `stopped` runs."""
+        self._mailbox.signal(reason)
+        host = self.host
+        task = host.task if host is not None and host.handling else None
+        if task is not None and task is not asyncio.current_task() and _sentence(self._mailbox) is None:
+            link.ties_of(self._mailbox).sentence = reason
+            task.cancel()
 
     def interrupt(self, ask: Ask) -> None:
         """Cancel the handling of this question, if it is under way."""
-        if self._asked is ask and self._host is not None and self._host.task is not None:
+        if self._asked is ask and self.host is not None and self.host.task is not None:
             ask.abandoned = True
-            self._host.task.cancel()
+            self.host.task.cancel()
 
     async def live(self, host: Host) -> None:
         """Live in a task of its own: start, handle mail, end."""
         if self.ended:
             return
-        self._host = host
+        self.host = host
         self._housed = True
         try:
-            if self._hooked and not await self._start(host):
+            if self._actor.hooked and not await self._start(host):
                 return
             while not self.ended:
-                if await self.run(host):
+                outcome = self.run(host)
+                if outcome is True:
                     await host.yield_turn()
+                elif outcome is not False:
+                    await outcome
                 elif self._mailbox.sleeper is self:
                     await host.park()
         except BaseException:
@@ -199,7 +232,7 @@ class ActorLife:
         try:
             await self._actor.started()
         except BaseException as error:
-            reason = _reason(error, host, self.path)
+            reason = NORMAL if isinstance(error, Ignore) else _reason(error, host, self._mailbox)
             if reason is KILLED:
                 raise
             self._exit(reason)
@@ -207,18 +240,18 @@ class ActorLife:
         self._place.ready()
         return True
 
-    async def run(self, host: Host) -> bool:
-        """Handle mail until there is none, the turn is over, or the actor ends."""
+    def run(self, host: Host) -> Outcome:
+        """Handle mail until there is none, the turn is over, the actor ends, or a handler is to be awaited."""
         if self.ended:
             return False
-        self._host = host
+        self.host = host
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
-        left = host.left
+        first = left = host.left
         item: Any = None
         try:
-            while True:
+            for left in range(first - 1, -1, -1):
                 if mailbox.control:
                     item = mailbox.control.popleft()
                     if type(item) is ExitReason:
@@ -229,51 +262,85 @@ class ActorLife:
                     if mailbox.senders:
                         mailbox.admit()
                 else:
+                    left += 1
                     host.left = left
+                    mailbox.handled += first - left
                     mailbox.sleeper = self
-                    self._rest()
+                    if not self._housed:
+                        self.host = None
                     return False
                 if type(item) is Ask:
-                    if item.reply.done():
+                    reply = item.reply
+                    if reply.done():
                         mailbox.drop(item, "its asker stopped waiting")
                     else:
                         result = receive(item.message)
-                        if result is not None and hasattr(result, "__await__"):
-                            await self._answer(item, result, host)
+                        if result is None or type(result) in PLAIN or not hasattr(result, "__await__"):
+                            reply.set_result(result)
                         else:
-                            item.reply.set_result(result)
+                            host.left = left
+                            mailbox.handled += first - left - 1
+                            return self._await(item, self._answer(item, result, host), host)
                 else:
                     result = receive(item)
-                    if result is not None and hasattr(result, "__await__"):
-                        host.await_handler()
-                        await result
-                        host.handling = False
-                item = None
-                left -= 1
-                if left <= 0 or (not left & 7 and host.over()):
+                    if result is not None and type(result) not in PLAIN and hasattr(result, "__await__"):
+                        host.left = left
+                        mailbox.handled += first - left - 1
+                        return self._await(item, result, host)
+                if not left & 7 and (not left or host.over()):
                     host.left = 0
+                    mailbox.handled += first - left
                     self._rest()
                     return True
+            else:
+                self._rest()
+                return True
+        except BaseException as error:
+            host.left = left
+            mailbox.handled += first - left - 1
+            return self._fail(item, error, host)
+        host.left = left
+        mailbox.handled += first - left - 1
+        return self._finish(reason, host)
+
+    async def _await(self, item: Any, handling: Awaitable[Any], host: Host) -> None:
+        """Await a handler."""
+        host.await_handler()
+        try:
+            await handling
         except BaseException as error:
             host.handling = False
-            reason = _reason(error, host, self.path)
-            if item is not None:
-                mailbox.drop(item, reason)
-            if reason is KILLED:
-                self._exit(KILLED)
-                raise
-        host.left = left
-        await self._finish(reason, host)
-        return False
+            outcome = self._fail(item, error, host)
+            if not isinstance(outcome, bool):
+                await outcome
+        else:
+            host.handling = False
+            self._mailbox.handled += 1
+            if not host.left & 7 and host.over():
+                host.left = 0
+
+    def _fail(self, item: Any, error: BaseException, host: Host) -> Outcome:
+        """A handler raised: stash its message, or end over it."""
+        mailbox = self._mailbox
+        if item is not None and isinstance(error, Stashed):
+            mailbox.set_aside(item)
+            self._rest()
+            return True
+        reason = _reason(error, host, mailbox)
+        if item is not None:
+            mailbox.lose((item,), reason)
+        if reason is KILLED:
+            self._exit(KILLED)
+            raise error
+        return self._finish(reason, host)
 
     def _rest(self) -> None:
         if not self._housed:
-            self._host = None
+            self.host = None
 
     async def _answer(self, ask: Ask, handling: Awaitable[Any], host: Host) -> None:
         """Answer with what an async handler returns; its asker may cancel it meanwhile."""
         self._asked = ask
-        host.await_handler()
         try:
             result = await handling
         except asyncio.CancelledError:
@@ -287,39 +354,65 @@ class ActorLife:
                 ask.reply.set_result(result)
         finally:
             self._asked = None
-            host.handling = False
 
-    async def _finish(self, reason: ExitReason, host: Host) -> None:
-        if self._hooked:
-            try:
-                await self._actor.stopped(reason)
-            except BaseException as error:
-                end = _reason(error, host, self.path)
-                self._exit(reason if reason.abnormal else end)
-                if end is KILLED:
-                    raise
-                return
+    def _finish(self, reason: ExitReason, host: Host) -> Outcome:
+        if _sentence(self._mailbox) is not None:
+            _pardon(self._mailbox, host)
+        if self._actor.hooked:
+            return self._stop(reason, host)
         self._exit(reason)
+        return False
+
+    async def _stop(self, reason: ExitReason, host: Host) -> None:
+        try:
+            await self._actor.stopped(reason)
+        except BaseException as error:
+            end = _reason(error, host, self._mailbox)
+            self._exit(reason if reason.abnormal else end)
+            if end is KILLED:
+                raise
+        else:
+            self._exit(reason)
 
     def _exit(self, reason: ExitReason) -> None:
         if self.ended:
             return
         self.ended = True
-        for timer in tuple(self._context.timers or ()):
-            timer.cancel()
+        if self._context.timers:
+            for timer in tuple(self._context.timers):
+                timer.cancel()
         self._mailbox.leave(reason)
         self._place.exited(reason)
 
 
-def _reason(error: BaseException, host: Host, path: str) -> ExitReason:
+LIVES.update(method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run, ActorLife._await))
+
+
+def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReason:
     """Why a life ended that raised this. Identical to KILLED when the error has to be raised on."""
     if isinstance(error, asyncio.CancelledError) and not host.canceled:
         assert host.task is not None
+        sentence = _sentence(mailbox)
+        if sentence is not None and _pardon(mailbox, host):
+            return sentence
         if host.task.cancelling() == 0:
-            stray = StrayCancellation(path)
+            stray = StrayCancellation(mailbox.path)
             stray.__cause__ = error
             return ExitReason(Exit.CRASHED, stray)
-    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception) else KILLED
+    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
+
+
+def _sentence(mailbox: Mailbox[Any]) -> ExitReason | None:
+    """Why a linked actor's end has canceled this one, if it has."""
+    return mailbox.ties.sentence if mailbox.ties is not None else None
+
+
+def _pardon(mailbox: Mailbox[Any], host: Host) -> bool:
+    """Take back the cancellation that carried out the sentence; False if there is another one."""
+    assert mailbox.ties is not None
+    assert host.task is not None
+    mailbox.ties.sentence = None
+    return host.task.uncancel() == 0 and not host.canceled
 
 
 def _still_canceled(host: Host) -> bool:

@@ -17,38 +17,31 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from .errors import ActorDied, MailboxFull
-from .events import DeadLetter, Listener
-from .messages import Ask, Down, Ending, ExitReason, Request, Stop
-from .overflow import MailboxSpec, MailboxStatistics, Overflow
+from . import link
+from .errors import ActorDied, MailboxFull, StashFull
+from .events import DeadLetter
+from .messages import Ask, Down, Ending, Exit, Exited, ExitReason, Request, Stop
+from .overflow import InHand, MailboxSpec, MailboxStatistics, Overflow
+from .reader import Reader, Sleeper
+from .stash import Aside
 
 if TYPE_CHECKING:
+    from .commons import Commons
+    from .group import Groups
     from .ref import Ref
+    from .registry import Registry
 
 M = TypeVar("M")
 R = TypeVar("R")
 
+NOTHING: deque[Any] = deque()
+"""The queue of every mailbox that has had no message yet: an own one would be half of an idle actor's memory."""
+
 BATCH = 128
 """Messages that one actor may take before everybody else had a turn."""
-
-
-class Sleeper(Protocol):
-    """Whoever handles a mailbox's messages, while it has none to handle."""
-
-    def wake(self) -> None:
-        """Something has come."""
-        ...
-
-
-class Reader(Protocol):
-    """One life of the actor that reads a mailbox."""
-
-    def interrupt(self, ask: Ask) -> None:
-        """Stop handling this question: nobody waits for the answer any more."""
-        ...
 
 
 class Mailbox(Generic[M]):
@@ -57,12 +50,15 @@ class Mailbox(Generic[M]):
     __slots__ = (
         "_asked",
         "_budget",
+        "_ending",
         "_getter",
-        "_listener",
         "_taken",
+        "aside",
+        "commons",
         "control",
         "dropped",
-        "ending",
+        "end",
+        "handled",
         "path",
         "queue",
         "reader",
@@ -71,29 +67,30 @@ class Mailbox(Generic[M]):
         "senders",
         "sleeper",
         "spec",
-        "watched",
-        "watchers",
+        "ties",
     )
 
-    def __init__(self, path: str, spec: MailboxSpec, listener: Listener | None = None) -> None:
+    def __init__(self, path: str, spec: MailboxSpec, commons: Commons) -> None:
         self.path = path
         self.ref: Ref[M]
         self.spec = spec
-        self.queue: deque[Any] = deque()
-        self.room = spec.capacity or sys.maxsize
+        self.queue = NOTHING
+        self.room = 0
         self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
-        self.control: deque[ExitReason | Down] | None = None
+        self.control: deque[ExitReason | Down | Exited] | None = None
         self.sleeper: Sleeper | None = None
         self.reader: Reader | None = None
-        self.ending = Ending()
-        self.watchers: dict[Mailbox[Any], None] | None = None
-        self.watched: dict[Mailbox[Any], None] | None = None
+        self.end: ExitReason | None = None
+        self.ties: link.Ties | None = None
+        self.aside: Aside | None = None
+        self.commons = commons
+        self.handled = 0
         self.dropped = 0
-        self._listener = listener
         self._getter: asyncio.Future[None] | None = None
         self._asked: dict[int, deque[Ask]] | None = None
-        self._taken: list[Any] = []
+        self._taken: Sequence[Any] = ()
         self._budget = BATCH
+        self._ending: Ending | None = None
 
     # What a function actor uses
 
@@ -132,9 +129,12 @@ class Mailbox(Generic[M]):
         Raises:
             Stop: the actor is to end.
         """
-        self._taken = []
+        self._taken = ()
         self._heed()
-        return self._take() if self.control or self.queue else None
+        if not self.control and not self.queue:
+            return None
+        self._budget -= 1
+        return self._take()
 
     def reply(self, request: Request[R], value: R) -> None:
         """Answer a question taken from this mailbox; without effect when it was told, or its asker has gone.
@@ -152,36 +152,94 @@ class Mailbox(Generic[M]):
 
     def monitor(self, ref: Ref[Any]) -> None:
         """Receive a `Down` ahead of all messages once that actor has ended for good, or at once if it has."""
-        ref.mailbox.watch(self)
+        link.watch(ref.mailbox, self)
+
+    def demonitor(self, ref: Ref[Any]) -> None:
+        """Receive no `Down` of that actor, also not one that is on its way."""
+        link.unwatch(ref.mailbox, self)
+
+    def link(self, ref: Ref[Any]) -> None:
+        """End together: when a life of one ends other than normally, so does that of the other, at its next await."""
+        link.link(self, ref.mailbox)
+
+    def unlink(self, ref: Ref[Any]) -> None:
+        """Undo `link`."""
+        link.unlink(self, ref.mailbox)
+
+    def trap_exits(self, on: bool = True) -> None:
+        """Receive an `Exited` ahead of all messages when a linked actor ends, also normally, and live on."""
+        link.ties_of(self).traps = on
+
+    @property
+    def registry(self) -> Registry:
+        """The names of its tree."""
+        return self.commons.registry
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of its tree."""
+        return self.commons.groups
+
+    def stash(self, message: M) -> None:
+        """Put a message that was taken aside until `unstash`; an asker goes on waiting.
+
+        Raises:
+            StashFull: as many as the spec allows are aside.
+        """
+        for item in self._taken:
+            if item is message or (type(item) is Ask and item.message is message):
+                self.check_stash()
+                self.set_aside(item)
+                self._taken = [other for other in self._taken if other is not item]
+                if type(item) is Ask:
+                    self._forget(item)
+                return
+        raise ValueError(f"actor {self.path} has no such message in hand: stash what the last get() gave")
+
+    def unstash(self) -> None:
+        """Put all that was stashed ahead of the queue, in the order in which it was sent."""
+        if self.aside is not None and self.aside.stash:
+            self.open().extendleft(reversed(self.aside.stash))
+            self.aside.stash.clear()
+            self.rouse()
 
     def statistics(self) -> MailboxStatistics:
         """Return a snapshot."""
         waiting = sum(not _given_up(item, place) for item, place in self.senders or ())
         return MailboxStatistics(
-            depth=len(self.queue), senders=waiting, capacity=self.spec.capacity, dropped=self.dropped
+            depth=len(self.queue),
+            senders=waiting,
+            capacity=self.spec.capacity,
+            dropped=self.dropped,
+            stashed=len(self.aside.stash) if self.aside is not None else 0,
+            handled=self.count(),
         )
 
     async def _mail(self) -> None:
-        self._taken = []
+        self._taken = ()
         while True:
             self._heed()
             if self.control or self.queue:
                 if self._budget > 0:
                     self._budget -= 1
                     return
-                self._budget = BATCH
+                self._count_turn()
                 await asyncio.sleep(0)
                 continue
             if self._getter is not None:
                 raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")
-            self._getter = asyncio.get_running_loop().create_future()
+            self._getter = self.commons.loop.create_future()
             self.sleeper = self
             try:
                 await self._getter
             finally:
                 self._getter = None
                 self.sleeper = None
-            self._budget = BATCH
+            self._count_turn()
+
+    def _count_turn(self) -> None:
+        self.handled += BATCH - self._budget
+        self._budget = BATCH
 
     def _heed(self) -> None:
         if self.control and type(self.control[0]) is ExitReason:
@@ -223,10 +281,13 @@ class Mailbox(Generic[M]):
         Raises:
             MailboxFull: by policy.
         """
-        if self.ending.reason is not None:
-            self.drop(item, self.ending.reason)
-            return True
-        if len(self.queue) >= self.room:
+        queue = self.queue
+        if self.room <= 0:
+            if self.end is not None:
+                self.drop(item, self.end)
+                return True
+            queue = self.open()
+        elif len(queue) >= self.room:
             overflow = self.spec.overflow
             if overflow is Overflow.BLOCK:
                 return False
@@ -235,15 +296,22 @@ class Mailbox(Generic[M]):
             if overflow is Overflow.DROP_NEWEST:
                 self.drop(item, "the mailbox is full")
                 return True
-            self.drop(self.queue.popleft(), "the mailbox is full")
-        self.queue.append(item)
+            self.drop(queue.popleft(), "the mailbox is full")
+        queue.append(item)
         self.rouse()
         return True
+
+    def open(self) -> deque[Any]:
+        """Return the queue, made if there is none."""
+        if self.queue is NOTHING:
+            self.queue = deque()
+            self.room = self.spec.capacity or sys.maxsize
+        return self.queue
 
     async def put_in_turn(self, item: Any) -> None:
         """Put in like `put`, waiting for room behind those who already wait."""
         if not self.put(item):
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            place: asyncio.Future[None] = self.commons.loop.create_future()
             self.stand_in_line(item, place)
             await place
 
@@ -263,10 +331,14 @@ class Mailbox(Generic[M]):
                 if place is not None:
                     place.set_result(None)
 
-    def signal(self, signal: ExitReason | Down) -> None:
+    def signal(self, signal: ExitReason | Down | Exited) -> None:
         """Put something in the control lane: an exit reason means stop, and comes first."""
         if self.control is None:
             self.control = deque()
+        if self.end is None:
+            self.open()  # for the life that is woken: its queue stays the same while it runs
+        if self.aside is not None:
+            self.aside.until += 1
         if type(signal) is ExitReason:
             self.control.appendleft(signal)
         else:
@@ -280,20 +352,34 @@ class Mailbox(Generic[M]):
             self.sleeper = None
             sleeper.wake()
 
-    def watch(self, watcher: Mailbox[Any]) -> None:
-        """Tell the watcher, once, when this actor has ended for good."""
-        if self.ending.reason is not None:
-            watcher.signal(Down(self.ref, self.ending.reason))
-            return
-        self.watchers = self.watchers or {}
-        watcher.watched = watcher.watched or {}
-        self.watchers[watcher] = watcher.watched[self] = None
+    def count(self) -> int:
+        """Messages handled so far, in all lives; a class actor's turn is counted at its end."""
+        return self.handled + BATCH - self._budget
 
-    def unwatch(self, watcher: Mailbox[Any]) -> None:
-        """Tell the watcher no more."""
-        for ours, other in ((self.watchers, watcher), (watcher.watched, self)):
-            if ours:
-                ours.pop(other, None)
+    def check_stash(self) -> None:
+        """See that there is room in the stash.
+
+        Raises:
+            StashFull: there is none.
+        """
+        if (len(self.aside.stash) if self.aside is not None else 0) >= self.spec.stash:
+            raise StashFull(self.path, self.spec.stash)
+
+    def set_aside(self, item: Any) -> None:
+        """Stash a message or an Ask; `check_stash` came first."""
+        if self.aside is None:
+            self.aside = Aside()
+        self.aside.stash.append(item)
+
+    def lose(self, items: Sequence[Any], reason: ExitReason) -> None:
+        """A life ended over these: dead letters, or, if the spec says so, once more in the next life."""
+        spent: Sequence[Any] = items
+        if self.spec.in_hand is InHand.RETRY and reason.exit is Exit.CRASHED:
+            if self.aside is None:
+                self.aside = Aside()
+            again, spent = self.aside.try_again(items, self.count())
+            self.open().extendleft(reversed(again))
+        self._drop_all(spent, reason)
 
     def abandon(self, ask: Ask) -> None:
         """The asker has left without an answer: if it was canceled, so is a handling under way.
@@ -324,54 +410,66 @@ class Mailbox(Generic[M]):
             message = item.message
             if not item.reply.done():
                 item.reply.set_exception(
-                    MailboxFull(self.path, self.room) if isinstance(reason, str) else ActorDied(self.path, reason)
+                    MailboxFull(self.path, self.spec.capacity or 0)
+                    if isinstance(reason, str)
+                    else ActorDied(self.path, reason)
                 )
         self.dropped += 1
-        if self._listener is not None:
-            self._listener(DeadLetter(self.path, message, reason))
+        self.commons.dead_letters += 1
+        if self.commons.listener is not None:
+            self.commons.listener(DeadLetter(self.path, message, reason))
 
     def leave(self, reason: ExitReason) -> None:
-        """One life of the actor is over: what it was handling is lost, what is queued stays."""
+        """One life of the actor is over: what it was handling is lost or tried again, what is queued stays."""
         self.reader = self.sleeper = self.control = None
-        lost = self._taken if reason.abnormal else ()
-        self._taken = []
-        if self._asked is not None:
-            unanswered, self._asked = [ask for asks in self._asked.values() for ask in asks], None
-            for ask in unanswered:
-                self.drop(ask, reason)
-            lost = [item for item in lost if type(item) is not Ask]
-        self._drop_all(lost, reason)
-        if self.watched is not None:
-            watched, self.watched = self.watched, None
-            for other in watched:
-                other.unwatch(self)
+        if self.aside is not None:
+            self.unstash()
+        if self._taken or self._asked:
+            self._lose_taken(reason)
+        if self.ties is not None:
+            link.life_over(self, self.ties, reason)
+
+    def _lose_taken(self, reason: ExitReason) -> None:
+        taken, self._taken = self._taken, []
+        asked, self._asked = self._asked or {}, None
+        unanswered = [ask for asks in asked.values() for ask in asks]
+        lost = [item for item in taken if item in unanswered or (reason.abnormal and not _answered(item))]
+        self._drop_all((ask for ask in unanswered if ask not in lost), reason)
+        self._count_turn()
+        self.handled -= len(lost)
+        self.lose(lost, reason)
 
     def close(self, reason: ExitReason) -> None:
         """The actor will not be started again: what waits, and what comes, are dead letters."""
-        if self.ending.reason is not None:
+        if self.end is not None:
             return
-        self.room = -1
-        self.ending.set(reason)
-        items = list(self.queue)
-        self.queue.clear()
-        self._drop_all(items, reason)
+        self.end = reason
+        items, self.queue, self.room = self.queue, NOTHING, 0
+        if self._ending is not None:
+            self._ending.set(reason)
+        if items:
+            self._drop_all(items, reason)
         senders, self.senders = self.senders, None
         for item, place in senders or ():
             if not _given_up(item, place):
                 self.drop(item, reason)
                 if place is not None:
                     place.set_result(None)
-        watchers, self.watchers = self.watchers, None
-        for watcher in watchers or ():
-            if watcher.watched:
-                watcher.watched.pop(self, None)
-            watcher.signal(Down(self.ref, reason))
+        if self.ties is not None:
+            link.gone(self, self.ties, reason)
 
     def reopen(self, spec: MailboxSpec) -> None:
         """The actor is started again after it had ended for good: its address is good again."""
         self.spec = spec
-        self.room = spec.capacity or sys.maxsize
-        self.ending = Ending()
+        self.end = self._ending = None
+
+    async def ended(self) -> ExitReason:
+        """Wait until the actor has ended and will not be started again."""
+        if self.end is not None:
+            return self.end
+        if self._ending is None:
+            self._ending = Ending()
+        return await self._ending.wait()
 
     def _drop_all(self, items: Iterable[Any], reason: ExitReason) -> None:
         for item in items:
@@ -380,6 +478,11 @@ class Mailbox(Generic[M]):
 
 def _expired(item: Any) -> bool:
     return type(item) is Ask and item.reply.done()
+
+
+def _answered(item: Any) -> bool:
+    """Tell a question that has its answer from one whose asker left before, and from a mere message."""
+    return type(item) is Ask and item.reply.done() and not item.reply.cancelled() and item.reply.exception() is None
 
 
 def _given_up(item: Any, place: asyncio.Future[None] | None) -> bool:

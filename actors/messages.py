@@ -28,6 +28,9 @@ class Exit(enum.Enum):
     CRASHED = "crashed"
 
 
+_KILLED, _CRASHED = Exit.KILLED, Exit.CRASHED  # an attribute of an enum costs eight times a global
+
+
 @dataclass(frozen=True, slots=True)
 class ExitReason:
     """Why an actor or a supervisor ended.
@@ -43,7 +46,7 @@ class ExitReason:
     @property
     def abnormal(self) -> bool:
         """True for kills and crashes, after which a transient child is restarted."""
-        return self.exit is Exit.CRASHED or self.exit is Exit.KILLED
+        return self.exit is _CRASHED or self.exit is _KILLED
 
     def __str__(self) -> str:
         if self.error is None:
@@ -64,10 +67,26 @@ class Down:
     reason: ExitReason
 
 
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """Notice to an actor that traps exits: a life of the linked actor behind `ref` has ended, also normally."""
+
+    ref: Ref[Any]
+    reason: ExitReason
+
+
 class Stop(BaseException):
     """Ends a function actor: raised by its mailbox once the supervisor wants it to stop.
 
     It is control flow, not an error: let it pass, and release resources in `finally`.
+    """
+
+
+class Ignore(Exception):
+    """Raised by the function that makes an actor, or by its `started`: it is not needed now, and that is no failure.
+
+    Its supervisor goes on as if it had been stopped: the place is kept (a temporary child is forgotten), and
+    `start_child` may start it later.
     """
 
 
@@ -76,9 +95,9 @@ class Ask:
 
     __slots__ = ("abandoned", "message", "reply")
 
-    def __init__(self, message: Any) -> None:
+    def __init__(self, message: Any, reply: Future[Any]) -> None:
         self.message = message
-        self.reply: Future[Any] = get_running_loop().create_future()
+        self.reply = reply
         self.abandoned = False
 
 

@@ -21,28 +21,54 @@ class Overflow(enum.Enum):
     """The new message becomes a dead letter."""
 
 
+class InHand(enum.Enum):
+    """What becomes of the message that an actor was handling when it crashed. Those that wait are kept in any case."""
+
+    DROP = "drop"
+    """It is a dead letter, and its asker gets ActorDied."""
+    RETRY = "retry"
+    """The next life handles it first. If it crashes too, it is dropped."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MailboxSpec:
-    """How much a mailbox holds.
+    """How much a mailbox holds, and what becomes of it in a crash.
 
     Attributes:
         capacity: messages that may wait, 1 or more; None is unbounded.
         overflow: what happens to one message more.
+        in_hand: what becomes of the message in hand at a crash.
+        stash: messages that the actor may put aside, 0 or more.
     """
 
     capacity: int | None = 10_000
     overflow: Overflow = Overflow.BLOCK
+    in_hand: InHand = InHand.DROP
+    stash: int = 1_000
 
     def __post_init__(self) -> None:
         if self.capacity is not None and self.capacity < 1:
             raise SpecInvalid(f"capacity is {self.capacity}: give 1 or more messages, or None for no bound")
+        if self.stash < 0:
+            raise SpecInvalid(f"stash is {self.stash}: give 0 or more messages")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MailboxStatistics:
-    """A snapshot of a mailbox: messages that wait, senders that wait for room, its capacity, messages dropped."""
+    """A snapshot of a mailbox.
+
+    Attributes:
+        depth: messages that wait.
+        senders: senders that wait for room.
+        capacity: messages that may wait; None is unbounded.
+        dropped: messages that became dead letters.
+        stashed: messages that the actor has put aside.
+        handled: messages that the actor has handled, in all its lives; those of a turn are counted at its end.
+    """
 
     depth: int
     senders: int
     capacity: int | None
     dropped: int
+    stashed: int = 0
+    handled: int = 0

@@ -10,10 +10,10 @@ Laws kept here:
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Generic, TypeVar, overload
 
-from .errors import AskTimeout, MailboxFull
+from .circle import ASKS, circle
+from .errors import AskCircle, MailboxFull
 from .mailbox import Mailbox
 from .messages import Ask, ExitReason, Request
 
@@ -38,7 +38,7 @@ class Ref(Generic[M_contra]):
     @property
     def alive(self) -> bool:
         """False once the actor has ended and will not be restarted."""
-        return self.mailbox.ending.reason is None
+        return self.mailbox.end is None
 
     def __repr__(self) -> str:
         return f"<Ref {self.path}>"
@@ -96,15 +96,18 @@ class Ref(Generic[M_contra]):
 
         Raises:
             ActorDied: the actor has ended, or ended over this message.
+            AskCircle: the actor waits for an answer of the one that asks, directly or over others.
             AskTimeout: no answer within the timeout; the actor is not interrupted, and a late answer is dropped.
             MailboxFull: the mailbox is full and its overflow policy is not BLOCK.
         """
         mailbox = self.mailbox
-        ask = Ask(message)
-        reply = ask.reply
-        timer = None
+        commons = mailbox.commons
+        reply = commons.loop.create_future()
+        ask = Ask(message, reply)
+        deadline = None
         if timeout is not None:
-            timer = asyncio.get_running_loop().call_later(timeout, _expire, reply, mailbox.path, timeout)
+            deadline = commons.deadlines.after(timeout)
+            deadline.add(reply, mailbox.path)
         try:
             if len(mailbox.queue) < mailbox.room:
                 mailbox.queue.append(ask)
@@ -112,21 +115,32 @@ class Ref(Generic[M_contra]):
                 if sleeper is not None:
                     mailbox.sleeper = None
                     sleeper.wake()
-            elif not mailbox.put(ask):
-                mailbox.stand_in_line(ask, None)
+                elif mailbox.reader is not None and mailbox.reader.host is not None:
+                    _refuse_circle(mailbox, ask)
+            else:
+                if mailbox.sleeper is None:
+                    _refuse_circle(mailbox, ask)
+                if not mailbox.put(ask):
+                    mailbox.stand_in_line(ask, None)
             return await reply
         except BaseException:
             mailbox.abandon(ask)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            if deadline is not None:
+                deadline.remove(reply)
 
     async def ended(self) -> ExitReason:
         """Wait until the actor has ended and will not be restarted; return why. At once when it already has."""
-        return await self.mailbox.ending.wait()
+        return await self.mailbox.ended()
 
 
-def _expire(reply: asyncio.Future[Any], path: str, timeout: float) -> None:
-    if not reply.done():
-        reply.set_exception(AskTimeout(path, timeout))
+ASKS.add(Ref.ask.__code__)
+
+
+def _refuse_circle(mailbox: Mailbox[Any], ask: Ask) -> None:
+    paths = circle(mailbox)
+    if paths:
+        if mailbox.queue and mailbox.queue[-1] is ask:
+            mailbox.queue.pop()
+        raise AskCircle(paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .child import Child
 from .messages import ExitReason
@@ -33,8 +33,9 @@ class Restarts:
             self._times.popleft()
         return len(self._times) <= self._spec.intensity
 
-    def group(self, child: Child, children: Sequence[Child]) -> Sequence[Child]:
+    def group(self, child: Child, children: Iterable[Child]) -> Sequence[Child]:
         """Return who is restarted with this child, itself included, in the order of their start."""
         if self._spec.strategy is Strategy.ONE_FOR_ONE:
             return (child,)
-        return children if self._spec.strategy is Strategy.ONE_FOR_ALL else children[children.index(child) :]
+        group = list(children)
+        return group if self._spec.strategy is Strategy.ONE_FOR_ALL else group[group.index(child) :]

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeAlias
 from typing_extensions import TypeVar
 
 from .actor import Actor
+from .backoff import Backoff
 from .errors import SpecInvalid
 from .mailbox import Mailbox
 from .overflow import MailboxSpec
@@ -62,6 +63,7 @@ class ChildSpec(Generic[M]):
         shutdown: seconds that it has to stop before it is killed; 0 kills at once; None waits for ever. For a
             supervisor give None, so that its own children get their time.
         mailbox: by default what the Actor class says.
+        backoff: how long it waits before it is started again; by default not at all.
         significant: its end may end its supervisor (see AutoShutdown); only for transient and temporary children.
     """
 
@@ -70,6 +72,7 @@ class ChildSpec(Generic[M]):
     restart: Restart = Restart.PERMANENT
     shutdown: float | None = 5.0
     mailbox: MailboxSpec | None = None
+    backoff: Backoff | None = None
     significant: bool = False
 
     def __post_init__(self) -> None:
@@ -77,8 +80,6 @@ class ChildSpec(Generic[M]):
             raise SpecInvalid(f"name is {self.name!r}: give a child a name that is not empty and has no '/'")
         if not callable(self.start) and not isinstance(self.start, SupervisorSpec):
             raise SpecInvalid(f"start of {self.name} is {self.start!r}: give an Actor class, a function or a spec")
-        if inspect.iscoroutine(self.start):
-            raise SpecInvalid(f"start of {self.name} is a coroutine: give the function, without calling it")
         if self.shutdown is not None and not self.shutdown >= 0:
             raise SpecInvalid(f"shutdown of {self.name} is {self.shutdown}: give 0 or more seconds, or None")
         if self.significant and self.restart is Restart.PERMANENT:
@@ -139,9 +140,7 @@ def child_spec(spec: AnySpec) -> ChildSpec[Any]:
 
 
 def takes_mailbox(start: Callable[..., Any]) -> bool:
-    """Tell a function actor from whatever makes a class actor, by its parameters."""
-    if isinstance(start, type):
-        return False
+    """Tell a function actor from a function that makes a class actor, by its parameters."""
     if inspect.iscoroutinefunction(start):
         return True
     try:

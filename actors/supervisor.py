@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from .child import Child, State
+from .child import RESTARTING, RUNNING, STOPPED, STOPPING, Child
 from .errors import ActorError, AlreadyStarted, StartFailed, SupervisorFailed, SupervisorStopped, UnknownChild
 from .events import ChildRestarted, ChildStarted, Escalated, log
-from .host import Host, Hosts
-from .messages import SHUTDOWN, Ending, Exit, ExitReason
+from .group import Groups
+from .host import Host, Hosts, Outcome
+from .messages import KILLED, SHUTDOWN, Ending, Exit, ExitReason
 from .ref import Ref
+from .registry import Registry
 from .restarts import Restarts
 from .spec import AnySpec, AutoShutdown, ChildSpec, Restart, SupervisorSpec, child_spec
+from .survey import ChildCount, TreeStatistics, count, node, totals
 from .tree import TreeNode
 
 M = TypeVar("M")
@@ -74,9 +77,10 @@ class Supervisor:
             SpecInvalid: this supervisor could not treat it as it asks.
             SupervisorStopped: the supervisor has ended or is ending.
         """
+        spec = child_spec(spec)
         if self._busy:
-            return _handle(await self._ask(self._start, child_spec(spec)))
-        child = self._admit(child_spec(spec))
+            return _handle(await self._ask(self._start, spec))
+        child = self._admit(spec)
         if not self._launch(child):
             await self._ask(self._settle, child)
         return _handle(child)
@@ -139,17 +143,32 @@ class Supervisor:
             raise UnknownChild(self.path, name, "supervisor", names)
         return child.life
 
+    @property
+    def registry(self) -> Registry:
+        """The names of the whole tree."""
+        return self._hosts.commons.registry
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of the whole tree."""
+        return self._hosts.commons.groups
+
     def tree(self) -> TreeNode:
         """Return a snapshot of this supervisor and all below it."""
+        below = tuple(_node(child) for child in self._children.values())
         place = self._place
-        state = State.STOPPED if self.ended else State.STOPPING if self._stopping else State.RUNNING
-        return TreeNode(
-            path=self.path,
-            kind=self.spec.strategy.value,
-            state=(place.state if place is not None and not self.ended else state).value,
-            restarts=place.restarts if place is not None else 0,
-            children=tuple(_node(child) for child in self._children.values()),
-        )
+        if place is not None and not self.ended:
+            return node(place, below)
+        state = STOPPED if self.ended else STOPPING if self._stopping else RUNNING
+        return TreeNode(path=self.path, kind=self.spec.strategy.value, state=state.value, children=below)
+
+    def statistics(self) -> TreeStatistics:
+        """Return the totals of this supervisor and all below it."""
+        return totals(self.tree(), self._hosts.commons)
+
+    def count_children(self) -> ChildCount:
+        """Count its own children."""
+        return count(self._children.values())
 
     async def wait(self) -> None:
         """Wait until it has ended.
@@ -202,8 +221,12 @@ class Supervisor:
 
     # The line of things to do
 
-    async def run(self, host: Host) -> bool:
+    def run(self, host: Host) -> Outcome:
         """Deal with what is in line."""
+        return self.live(host) if self._steps else False
+
+    async def live(self, host: Host) -> None:
+        """Deal with what is in line until that is all: a supervisor needs no task of its own."""
         host.await_handler()
         reply: asyncio.Future[Any] | None = None
         try:
@@ -228,11 +251,6 @@ class Supervisor:
         finally:
             host.handling = False
         self._busy = False
-        return False
-
-    async def live(self, host: Host) -> None:
-        """Deal with what is in line until that is all: a supervisor needs no task of its own."""
-        await self.run(host)
 
     def _post(self, step: Step, *arguments: Any, first: bool = False, reply: asyncio.Future[Any] | None = None) -> None:
         if first:
@@ -259,7 +277,7 @@ class Supervisor:
         except ActorError as error:
             await self._stop_children()
             if self._stopping:
-                self._end(SHUTDOWN)
+                self._end(KILLED if self.killed else SHUTDOWN)
                 return
             failure = StartFailed(self.path, error)
             self._end(ExitReason(Exit.CRASHED, failure))
@@ -276,7 +294,8 @@ class Supervisor:
     def _admit(self, spec: ChildSpec[Any]) -> Child:
         if self.ended or self._stopping:
             raise SupervisorStopped(self.path)
-        self.spec.check(spec)
+        if spec.significant:
+            self.spec.check(spec)
         child = self._children.get(spec.name)
         if child is None:
             child = self._children[spec.name] = Child(spec, self, self._hosts)
@@ -293,7 +312,7 @@ class Supervisor:
             self._forget(child)
             raise
         if started:
-            self._tell(ChildStarted, child.path)
+            self._started(child)
         return started
 
     async def _settle(self, child: Child) -> None:
@@ -302,7 +321,14 @@ class Supervisor:
         except StartFailed:
             self._forget(child)
             raise
-        self._tell(ChildStarted, child.path)
+        self._started(child)
+
+    def _started(self, child: Child) -> None:
+        if child.state is not STOPPED:
+            if self._hosts.listener is not None:
+                self._hosts.listener(ChildStarted(child.path))
+        elif child.spec.restart is Restart.TEMPORARY:
+            self._forget(child)
 
     async def _stop(self, name: str) -> None:
         child = self._children.get(name)
@@ -311,16 +337,17 @@ class Supervisor:
             self._gone(child)
 
     def _gone(self, child: Child) -> None:
-        child.retire()
         if child.spec.restart is Restart.TEMPORARY:
             self._forget(child)
+        else:
+            child.retire()
 
     async def _deal_with(self, child: Child, life: object) -> None:
         if child.life is not life or self._stopping:
             return
-        if child.state is State.RESTARTING:
+        if child.state is RESTARTING:
             await self._restart(child)
-        elif child.state is State.STOPPED:
+        elif child.state is STOPPED:
             self._gone(child)
             if child.spec.significant and self._all_done():
                 self.shut_down()
@@ -334,30 +361,42 @@ class Supervisor:
         if not self._restarts.allow(child, self._hosts.loop.time()):
             await self._give_up(child.reason)
             return
-        group = self._restarts.group(child, list(self._children.values()))
+        group = self._restarts.group(child, self._children.values())
         for member in reversed(group):
-            await self._stop_for_restart(member)
+            if not member.halt():
+                await member.stop()
+            if member.spec.restart is Restart.TEMPORARY:
+                self._gone(member)
+            else:
+                member.state = RESTARTING
+        pause = child.pause()
+        if pause:
+            child.after(pause, lambda: self._post(self._start_again, child, child.life))
+        else:
+            await self._start_group(group)
+
+    async def _start_again(self, child: Child, life: object) -> None:
+        if child.life is life and child.state is RESTARTING and not self._stopping:
+            await self._start_group(self._restarts.group(child, list(self._children.values())))
+
+    async def _start_group(self, group: Sequence[Child]) -> None:
         for member in group:
             if self._stopping:
                 return
-            if member.spec.restart is Restart.TEMPORARY:
+            if member.state is not RESTARTING:
                 continue
             try:
-                await self._watch_start(member, member.start)
+                if not member.launch():
+                    await self._watch_start(member, member.settle)
             except StartFailed as error:
                 member.reason = ExitReason(Exit.CRASHED, error.cause)
-                member.state = State.RESTARTING
+                member.state = RESTARTING
                 self._post(self._deal_with, member, member.life)
                 return
-            member.restarts += 1
-            self._tell(ChildRestarted, member.path, member.restarts)
-
-    async def _stop_for_restart(self, child: Child) -> None:
-        await child.stop()
-        if child.spec.restart is Restart.TEMPORARY:
-            self._gone(child)
-        else:
-            child.state = State.RESTARTING
+            if member.active:
+                member.restarts += 1
+                self._hosts.commons.restarts += 1
+                self._tell(ChildRestarted, member.path, member.restarts)
 
     async def _give_up(self, reason: ExitReason) -> None:
         self._stopping = True
@@ -370,7 +409,7 @@ class Supervisor:
 
     async def _shut_down(self) -> None:
         await self._stop_children()
-        self._end(SHUTDOWN)
+        self._end(KILLED if self.killed else SHUTDOWN)
 
     async def _stop_children(self) -> None:
         for child in reversed(list(self._children.values())):
@@ -387,8 +426,9 @@ class Supervisor:
             self._starting = None
 
     def _break_off(self) -> None:
-        if self._starting is not None and self._starting.life is not None and not self._starting.life.ended:
-            self._starting.life.kill()
+        child = self._starting
+        if child is not None and not child.up and child.life is not None and not child.life.ended:
+            child.life.kill()
 
     def _end(self, reason: ExitReason) -> None:
         if self.ended:
@@ -429,13 +469,5 @@ def _handle(child: Child) -> Ref[Any] | Supervisor:
 
 
 def _node(child: Child) -> TreeNode:
-    if isinstance(child.life, Supervisor):
-        return child.life.tree()
-    start = child.spec.start
-    return TreeNode(
-        path=child.path,
-        kind=start.strategy.value if isinstance(start, SupervisorSpec) else "actor",
-        state=child.state.value,
-        restarts=child.restarts,
-        mailbox=len(child.ref.mailbox) if child.ref is not None else 0,
-    )
+    life = child.life
+    return life.tree() if isinstance(life, Supervisor) and not life.ended else node(child)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,9 @@ class TreeNode:
         state: "starting", "running", "stopping", "restarting" or "stopped".
         restarts: how often it was restarted.
         mailbox: messages that wait.
+        crashes: how often a life of it ended abnormally.
+        handled: messages that it has handled, in all its lives; those of a turn are counted at its end.
+        dropped: messages for it that became dead letters.
         children: in the order of their start.
     """
 
@@ -24,7 +28,21 @@ class TreeNode:
     state: str
     restarts: int = 0
     mailbox: int = 0
+    crashes: int = 0
+    handled: int = 0
+    dropped: int = 0
     children: tuple[TreeNode, ...] = ()
+
+    def walk(self) -> Iterator[TreeNode]:
+        """Return this node and all below it, from the top to the bottom."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**plain, "children": [child.as_dict() for child in self.children]}
 
 
 def render_tree(node: TreeNode) -> str:

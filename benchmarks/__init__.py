@@ -1,4 +1,5 @@
-"""One module per suite, each with `run(seed) -> Suite`; `report` holds what they share.
+"""One module or package per suite, each with `run(seed) -> Suite`; `report` holds what they share.
 
-Run one with `python3 tasks.py bench SUITE [--seed N]`.
+A suite that compares greenroom with others is a package, with one module per peer; what those need is the dependency
+group `bench`, which is installed the first time. Run one with `python3 tasks.py bench SUITE [--seed N]`.
 """

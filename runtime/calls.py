@@ -6,20 +6,17 @@ priority and deadline, waits as a part of its run, and leaves its account in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import anyio
 import msgspec
 
+from .components import Setting
 from .records import LLMAttempt, LLMCall
 from .router import CallRecord, Position, Router, Standing, current_router, observer, standing
 from .step import Attempt
 
 
-@contextmanager
-def surround(router: Router, attempt: Attempt) -> Iterator[None]:
-    """Set what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
+def surround(router: Router, attempt: Attempt) -> list[Setting]:
+    """Return what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
     deadline = attempt.deadline
     if attempt.timeout_s is not None:
         deadline = min(deadline, anyio.current_time() + attempt.timeout_s)
@@ -30,15 +27,11 @@ def surround(router: Router, attempt: Attempt) -> Iterator[None]:
         patience=attempt.patience,
         tell=lambda position: attempt.note(waiting(position), msgspec.structs.asdict(position)),
     )
-    used = current_router.set(router)
-    watcher = observer.set(lambda call: attempt.observe(llm_record(call)))
-    inherited = standing.set(found)
-    try:
-        yield
-    finally:
-        standing.reset(inherited)
-        observer.reset(watcher)
-        current_router.reset(used)
+    return [
+        (current_router, router),
+        (observer, lambda call: attempt.observe(llm_record(call))),
+        (standing, found),
+    ]
 
 
 def waiting(position: Position) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
 from typing import Any, Protocol
 
 import anyio
@@ -42,8 +42,27 @@ class Performing(Protocol):
         ...
 
 
-Inside = Callable[[Any], AbstractContextManager[None]]
-"""Sets the context that code inside an attempt runs in."""
+Setting = tuple[ContextVar[Any], Any]
+"""A context variable, and its value inside an attempt."""
+
+
+class Inside:
+    """Sets the context that code inside an attempt runs in, for the length of a block."""
+
+    __slots__ = ("_settings", "_tokens")
+
+    def __init__(self, settings: Sequence[Setting]) -> None:
+        self._settings = settings
+        self._tokens: list[Token[Any]] = []
+
+    def __enter__(self) -> None:
+        """Set it."""
+        self._tokens = [variable.set(value) for variable, value in self._settings]
+
+    def __exit__(self, *error: object) -> None:
+        """Take it back."""
+        for (variable, _), token in zip(self._settings, self._tokens, strict=True):
+            variable.reset(token)
 
 
 class Invocation(Request["Answer"]):
@@ -70,7 +89,7 @@ class Answer:
 class Performer(Actor[Invocation]):
     """Performs calls of one component, one at a time."""
 
-    def __init__(self, target: Definition[Any, Any], inside: Inside) -> None:
+    def __init__(self, target: Definition[Any, Any], inside: Callable[[Any], Inside]) -> None:
         self._target = target
         self._resource = target.resource if isinstance(target, Component) else None
         self._timeout_s = _policies(target).timeout.attempt_s
@@ -94,23 +113,29 @@ class Performer(Actor[Invocation]):
         """Perform a call; its exception is its answer."""
         with self._inside(message.attempt):
             try:
-                async with asyncio.timeout(self._timeout_s) as timer:
+                if self._timeout_s is None:
                     return Answer(await self._perform(**message.arguments))
+                return Answer(await self._perform_in_time(message.arguments, self._timeout_s))
             except Crash:
                 raise
-            except TimeoutError as error:
-                if not timer.expired():
-                    return Answer(error=error)
-                late = f"an attempt of {self._target.name} took longer than {self._timeout_s:g} s"
-                return Answer(error=StepTimedOut(f"{late}: raise its timeout"))
             except Exception as error:
                 return Answer(error=error)
+
+    async def _perform_in_time(self, arguments: dict[str, Any], timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s) as timer:
+                return await self._perform(**arguments)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            late = f"an attempt of {self._target.name} took longer than {timeout_s:g} s"
+            raise StepTimedOut(f"{late}: raise its timeout") from None
 
 
 class Pool:
     """The actors of one component: as many as calls need at once, up to the bound; callers wait in order."""
 
-    def __init__(self, target: Definition[Any, Any], supervisor: Supervisor, inside: Inside) -> None:
+    def __init__(self, target: Definition[Any, Any], supervisor: Supervisor, inside: Callable[[Any], Inside]) -> None:
         policies = _policies(target)
         self._target = target
         self._supervisor = supervisor
@@ -197,7 +222,7 @@ class Pool:
 class Components:
     """All pools of a worker, made at a component's first call."""
 
-    def __init__(self, supervisor: Callable[[], Supervisor], surroundings: Inside) -> None:
+    def __init__(self, supervisor: Callable[[], Supervisor], surroundings: Callable[[Any], Sequence[Setting]]) -> None:
         self._supervisor = supervisor
         self._surroundings = surroundings
         self._pools: dict[Definition[Any, Any], Pool] = {}
@@ -208,15 +233,9 @@ class Components:
         pool = self._pools.get(target) or await self._make(target)
         return await pool.perform(arguments, attempt)
 
-    @contextmanager
-    def inside(self, attempt: Any) -> Iterator[None]:
-        """Set the context that code inside an attempt runs in: its scope, the router, who observes its calls."""
-        token = current_caller.set(attempt)
-        try:
-            with self._surroundings(attempt):
-                yield
-        finally:
-            current_caller.reset(token)
+    def inside(self, attempt: Any) -> Inside:
+        """Make the context that code inside an attempt runs in: its scope, the router, who observes its calls."""
+        return Inside([(current_caller, attempt), *self._surroundings(attempt)])
 
     async def _make(self, target: Definition[Any, Any]) -> Pool:
         async with self._making:

@@ -11,18 +11,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
-import msgspec
-
 from ..transports import Terms
 from .errors import DefinitionInvalid
 from .payload import parse_input, to_json
 from .policies import ONCE, Cache, Policies, Rate, Retry, Timeout
+from .schedules import Schedule
+from .signature import Signature, parameters_of, signature_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,13 +48,6 @@ current_caller: ContextVar[Caller | None] = ContextVar("greenroom.caller", defau
 """Set inside a run, per scope."""
 
 
-class Signature(msgspec.Struct, frozen=True):
-    """How values of a function's arguments and result are checked, encoded and decoded."""
-
-    input: type[msgspec.Struct]
-    result: Any
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Definition(Generic[P, R]):
     """A named async function with a signature."""
@@ -71,18 +63,32 @@ class Definition(Generic[P, R]):
         Raises:
             DefinitionInvalid: an annotation cannot be resolved or has no JSON form.
         """
-        return _signature(self.name, self.fn)
+        return signature_of(self.name, self.fn)
 
     @functools.cached_property
     def parameters(self) -> inspect.Signature:
         """The parameters a call must fit."""
-        return _parameters(self.name, self.fn)
+        return parameters_of(self.name, self.fn)
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The call's arguments by name, with defaults filled in."""
-        bound = self.parameters.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return bound.arguments
+        given = dict(zip(self._positional, args, strict=False))
+        arguments = self._defaults | given | kwargs
+        if len(given) < len(args) or not given.keys().isdisjoint(kwargs) or arguments.keys() != self._names:
+            self.parameters.bind(*args, **kwargs)  # says what is wrong
+        return arguments
+
+    @functools.cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.parameters.parameters)
+
+    @functools.cached_property
+    def _positional(self) -> tuple[str, ...]:
+        return tuple(n for n, p in self.parameters.parameters.items() if p.kind is not p.KEYWORD_ONLY)
+
+    @functools.cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return {n: p.default for n, p in self.parameters.parameters.items() if p.default is not p.empty}
 
     def parse(self, data: bytes) -> dict[str, Any]:
         """Arguments from a JSON object that came from outside.
@@ -163,6 +169,7 @@ class Workflow(Definition[P, R]):
         timeout_s: the run's deadline after it was created, seconds; None for none.
         terms: how its runs are claimed.
         key: the argument whose value its limits are counted by; None: all its runs together.
+        schedules: when runs start by themselves.
         signals: what may be sent to its runs, by name.
         approvals: what its runs may ask for, by name.
     """
@@ -170,6 +177,7 @@ class Workflow(Definition[P, R]):
     timeout_s: float | None = None
     terms: Terms = Terms()
     key: str | None = None
+    schedules: tuple[Schedule, ...] = ()
     signals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
     approvals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
 
@@ -274,6 +282,7 @@ def workflow(
     concurrency: int | None = None,
     starts: Rate | None = None,
     key: str | None = None,
+    schedules: Iterable[Schedule] = (),
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
 ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
@@ -287,6 +296,7 @@ def workflow(
     concurrency: int | None = None,
     starts: Rate | None = None,
     key: str | None = None,
+    schedules: Iterable[Schedule] = (),
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
 ) -> Any:
@@ -300,6 +310,7 @@ def workflow(
         concurrency: runs at work at once, over all workers; those that wait do not count.
         starts: the pace at which runs begin, over all workers.
         key: the argument whose value both are counted by, such as a user's id; by default all runs count together.
+        schedules: when runs start by themselves (`Cron`, `Every`).
         signals: what may be sent to its runs.
         approvals: what its runs may ask for.
 
@@ -320,7 +331,7 @@ def workflow(
 
     def define(target: Callable[P, Awaitable[R]]) -> Workflow[P, R]:
         title = _name(name or str(getattr(target, "__name__", "")))
-        if key is not None and key not in _parameters(title, target).parameters:
+        if key is not None and key not in parameters_of(title, target).parameters:
             raise DefinitionInvalid(f"workflow {title} has no argument {key!r}: name one of its arguments as key")
         return Workflow(
             name=title,
@@ -329,6 +340,7 @@ def workflow(
             timeout_s=timeout,
             terms=terms,
             key=key,
+            schedules=tuple(schedules),
             signals=ways[0],
             approvals=ways[1],
         )
@@ -358,7 +370,7 @@ def _async(target: Any) -> Any:
     name = getattr(target, "__qualname__", repr(target))
     if not inspect.iscoroutinefunction(target):
         raise DefinitionInvalid(f"{name} is not an async function: write 'async def {name}(...)'")
-    _parameters(name, target)
+    parameters_of(name, target)
     return target
 
 
@@ -375,37 +387,3 @@ def _lone_call(cls: type[Any]) -> Callable[..., Awaitable[Any]]:
             return await opened(*args, **kwargs)
 
     return run
-
-
-def _parameters(name: str, fn: Any) -> inspect.Signature:
-    signature = inspect.signature(fn)
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].name == "self":
-        parameters = parameters[1:]
-    for parameter in parameters:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise DefinitionInvalid(
-                f"{name} takes *{parameter.name}: name its parameters, so that calls can be recorded"
-            )
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise DefinitionInvalid(f"{name} takes {parameter.name} by position only: remove the '/' behind it")
-    return signature.replace(parameters=parameters)
-
-
-def _signature(name: str, fn: Any) -> Signature:
-    try:
-        hints = typing.get_type_hints(fn, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise DefinitionInvalid(f"the annotations of {name} cannot be resolved: {error}") from error
-    fields: list[tuple[str, Any, Any]] = []
-    for parameter in _parameters(name, fn).parameters.values():
-        default = msgspec.NODEFAULT if parameter.default is parameter.empty else parameter.default
-        if isinstance(default, list | dict | set):
-            default = msgspec.field(default_factory=functools.partial(type(default), default))
-        fields.append((parameter.name, hints.get(parameter.name, Any), default))
-    model = msgspec.defstruct(f"{name}.input", fields, kw_only=True, forbid_unknown_fields=True)
-    try:
-        msgspec.json.Decoder(model, dec_hook=lambda _type, value: value)
-    except TypeError as error:
-        raise DefinitionInvalid(f"an argument type of {name} has no JSON form: {error}") from error
-    return Signature(model, hints.get("return", Any))

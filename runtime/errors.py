@@ -8,6 +8,7 @@
     ├── UnknownWorkflow     no workflow has this name; names those there are
     ├── UnknownInlet        the workflow takes no such signal, or the run asked for no such approval
     ├── DecisionConflict    the approval was decided otherwise
+    ├── ForkInvalid         a run cannot be forked there, or has not failed and needs no retry
     ├── PayloadInvalid      a value cannot be written to the log
     ├── StepFailed          all attempts of a step failed; raised where the workflow called it
     ├── StepTimedOut        an attempt took longer than its timeout
@@ -79,6 +80,10 @@ class DecisionConflict(GreenroomError):
         super().__init__(f"approval {approval} has been decided otherwise: {decision.decode()[:200]}")
         self.approval = approval
         self.decision = decision
+
+
+class ForkInvalid(GreenroomError):
+    """A run cannot be forked there, or has not failed and needs no retry."""
 
 
 class PayloadInvalid(GreenroomError):

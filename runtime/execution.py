@@ -42,14 +42,16 @@ from .records import (
     RunTimedOut,
     decode,
 )
+from .steady import steady
 from .step import Attempt, Steps, describe
-from .waits import Waits, tell_parent
+from .tenure import Tenure
+from .waits import Waits, follow_parent, tell_parent
 from .writer import LogWriter
 
 log = structlog.get_logger("greenroom.run")
 
 MAX_LOST_LEASES = 20
-"""A run that lost this many workers is ended as failed: it is likely what kills them."""
+"""A run that lost this many workers without a result between is ended as failed: it is likely what kills them."""
 
 LOOK_S = 60.0
 """How long a run trusts that no hint means no control record, seconds; the heartbeat looks more often."""
@@ -88,9 +90,12 @@ class Execution:
         build: str,
         rng: random.Random,
         park_after_s: float,
+        held_until: float,
     ) -> None:
+        transport = steady(transport)
         self.claim = claim
         self.run_id = claim.run.run_id
+        self.tenure = Tenure(held_until)
         self.journal = Journal()
         self.writer = LogWriter(transport, claim.lease, 0, self._heed)
         self.waits = Waits(
@@ -110,6 +115,7 @@ class Execution:
             rng=rng,
             waits=self.waits,
             lane=claim.run.lane,
+            tenure=self.tenure,
         )
         self._workflow = workflows[claim.run.workflow]
         self._transport = transport
@@ -121,6 +127,7 @@ class Execution:
         self._parking: Parking | None = None
         self._stop: Stop | None = None
         self._scope = anyio.CancelScope()
+        self._loaded = anyio.Event()
         self._ended = False
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
@@ -130,6 +137,8 @@ class Execution:
         await self._load()
         queued = self.journal.queued
         assert queued is not None, "a log begins with run.queued"
+        if queued.parent:
+            await follow_parent(self._transport, queued.parent, self.run_id)
         ending: Ending | None = None
         with self._scope:
             root = await self._open()
@@ -148,6 +157,7 @@ class Execution:
 
     async def control(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read control records when hinted at."""
+        await self._loaded.wait()
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
                 await self.writer.read_control()
@@ -155,7 +165,7 @@ class Execution:
 
     async def poke(self, control_seq: int) -> None:
         """Say that control records stand up to this seq: a hint may have been lost."""
-        if control_seq > self.writer.seen:
+        if self._loaded.is_set() and control_seq > self.writer.seen:
             await self.writer.read_control()
 
     def drain(self) -> None:
@@ -194,6 +204,7 @@ class Execution:
                 self.journal.apply(decode(stored))
                 after = stored.seq
         self.writer.seen = self.journal.control_seq
+        self._loaded.set()
 
     async def _open(self) -> Attempt:
         """Append that this worker has the run now, and take back what the body had shown before."""
@@ -212,7 +223,7 @@ class Execution:
         shown = journal.shown.pop(BODY, None)
         if shown is not None:
             opening.append(OutputReset(step=BODY, attempt=shown))
-        await self.writer.write(*opening)
+        await self.writer.begin(*opening)
         number = journal.attempts[BODY] = journal.attempts.get(BODY, 0) + 1
         if journal.cancel is not None:
             self._interrupt(Stop.CANCEL)
@@ -252,7 +263,8 @@ class Execution:
             ending = RunTimedOut(timeout_s=timeout_s), RunState.TIMED_OUT
         if ending is not None:
             await self.waits.cancel_children(f"its parent {self.run_id} has ended ({ending[1].value})")
-            self._ended = await self.writer.end(ending[0], to=Finish(ending[1]))
+            void = self.journal.take_back_inside(BODY) if ending[1] is RunState.COMPLETED else []
+            self._ended = await self.writer.end(*void, ending[0], to=Finish(ending[1]))
             return self._ended
         if self._parking is not None:
             due, seen = self._parking.due, self._parking.seen

@@ -6,12 +6,12 @@ everything live is in the worker, and both have the lifetime of an `async with`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from ..transports import Run, open_transport
+from ..transports import Codec, Run, open_transport
 from .definitions import Workflow
 from .errors import ConfigInvalid, NotStarted
 from .log import Output
@@ -46,6 +46,7 @@ class Runtime:
     Args:
         workflows: what it can run; names must be unique.
         store: the transport's URL: `memory://`, `sqlite:///file.db`.
+        codecs: what wraps the bodies of records: the first one those that are written.
         router: where LLM calls go; by default what the environment says (`OPENAI_API_KEY`, `GEMINI_API_KEY`).
         settings: how its workers work.
 
@@ -57,6 +58,7 @@ class Runtime:
         self,
         *workflows: Workflow[..., Any],
         store: str = DEFAULT_STORE,
+        codecs: Sequence[Codec] = (),
         router: RouterConfig | None = None,
         settings: WorkerSettings | None = None,
     ) -> None:
@@ -69,6 +71,7 @@ class Runtime:
             by_name[workflow.name] = workflow
         self.workflows: Mapping[str, Workflow[..., Any]] = MappingProxyType(by_name)
         self.store = store
+        self.codecs = tuple(codecs)
         self.router = router
         self.settings = settings or WorkerSettings()
         self._open: AsyncExitStack | None = None
@@ -91,7 +94,7 @@ class Runtime:
     async def __aenter__(self) -> Self:
         """Open the store."""
         async with AsyncExitStack() as stack:
-            transport = await stack.enter_async_context(open_transport(self.store))
+            transport = await stack.enter_async_context(open_transport(self.store, codecs=self.codecs))
             self._runs = Runs(transport, self.workflows)
             self._open = stack.pop_all()
         return self
@@ -187,7 +190,7 @@ class RunHandle(Generic[R]):
             UnknownInlet: its workflow does not declare this signal.
             RunEnded: it has ended.
         """
-        await self._runs.signal(self.run_id, signal.name, to_json(value, f"signal {signal.name}"))
+        await self._runs.inlets.signal(self.run_id, signal.name, to_json(value, f"signal {signal.name}"))
 
     async def cancel(self, reason: str = "") -> Run:
         """Ask it to stop."""

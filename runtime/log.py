@@ -31,6 +31,7 @@ from .records import (
     RunQueued,
     RunStarted,
     SignalReceived,
+    Status,
     StepCompleted,
     StepFailed,
     StepRetrying,
@@ -76,6 +77,7 @@ class Journal:
         decisions: approval -> the seq and value of the one that counts.
         children: step -> run that it started, until the step has ended.
         ended: child run -> seq of the notice that it has ended.
+        lost_leases: how many workers were lost in a row, without a result between.
     """
 
     def __init__(self) -> None:
@@ -98,6 +100,7 @@ class Journal:
         self.decisions: dict[str, tuple[int, msgspec.Raw]] = {}
         self.children: dict[str, str] = {}
         self.ended: dict[str, int] = {}
+        self._said: dict[tuple[str, bytes], int] = {}
         self._signal_ids: set[str] = set()
         self._scopes: dict[str, str] = {}
         self._inner: dict[str, list[str]] = {}
@@ -142,6 +145,7 @@ class Journal:
                     self.failed_attempts[record.step] = self.failed_attempts.get(record.step, 0) + 1
                     self.due[record.step] = event.ts + record.delay_s
             case StepCompleted() as record:
+                self.lost_leases = 0
                 self.complete(record.step, record.result, record.taken)
                 if self._scopes.get(record.step, BODY) == BODY:
                     self.unasked[record.step] = None
@@ -150,6 +154,9 @@ class Journal:
                 self.children.pop(record.step, None)
                 if self._scopes.get(record.step, BODY) == BODY:
                     self.failures[record.step] = record.error
+            case Status(step="") as record:
+                words = record.message, bytes(record.data)
+                self._said[words] = self._said.get(words, 0) + 1
             case OutputDelta() as record:
                 self.shown[record.step] = record.attempt
             case OutputReset() as record:
@@ -161,6 +168,28 @@ class Journal:
             self._scopes[step] = scope
             self._inner.setdefault(scope, []).append(step)
         self.attempts[step] = attempt
+
+    def repeated(self, status: Status) -> bool:
+        """Whether the body, begun again, says what it had said before; each saying is asked for once."""
+        words = status.message, bytes(status.data)
+        left = self._said.get(words, 0)
+        if status.step != BODY or not left:
+            return False
+        self._said[words] = left - 1
+        return True
+
+    def take_back(self, step: str) -> list[OutputReset]:
+        """Forget what a dead attempt had shown, and what steps inside it had that came to no result; how to say so."""
+        resets = [OutputReset(step=step, attempt=self.shown.pop(step))] if step in self.shown else []
+        return resets + self.take_back_inside(step)
+
+    def take_back_inside(self, scope: str) -> list[OutputReset]:
+        """Do so for the steps inside a scope."""
+        resets: list[OutputReset] = []
+        for step in self._inner.get(scope, ()):
+            if step not in self.results:
+                resets += self.take_back(step)
+        return resets
 
     def known(self, step: str) -> bool:
         """Whether the step has begun."""

@@ -39,7 +39,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RunQueued(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """The run was accepted. `input` is the workflow's arguments as a JSON object, `parent` the run that started it."""
+    """The run was accepted. `input` is the workflow's arguments as a JSON object, `parent` the run that started it.
+
+    `forked_from` is the run whose results it begins with, `forked_at` the step that it makes again.
+    """
 
     kind = "run.queued"
     workflow: str
@@ -51,6 +54,8 @@ class RunQueued(Record, frozen=True, kw_only=True, omit_defaults=True):
     timeout_s: float | None = None
     trace_id: str = ""
     parent: str = ""
+    forked_from: str = ""
+    forked_at: str = ""
 
 
 class LeaseTaken(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,29 +17,39 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..transports import Lane, NewRun, Run, RunFilter, RunPage, RunState, Stored, Transport, digest, log_topic
+from ..transports import (
+    Lane,
+    NewRun,
+    Run,
+    RunFilter,
+    RunPage,
+    RunState,
+    Stored,
+    Transport,
+    digest,
+    end_topic,
+    log_topic,
+)
 from . import records
 from .definitions import Workflow
 from .errors import (
     CursorAhead,
-    DecisionConflict,
+    ForkInvalid,
     InputInvalid,
     RunCanceled,
     RunFailed,
     RunTimedOut,
-    UnknownInlet,
     UnknownWorkflow,
     WaitTimedOut,
 )
+from .forks import kept, queued_again
+from .inlets import Inlets, history, workflow_of
 from .records import (
     NULL,
-    ApprovalRequested,
-    ApprovalResolved,
     CancelRequested,
     Event,
     Failure,
     RunQueued,
-    SignalReceived,
     decode,
     encode,
 )
@@ -60,23 +70,13 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
 
 
-class ApprovalView(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run asked for; `decision` is None while nobody has decided."""
-
-    approval: str
-    name: str
-    question: str
-    data: msgspec.Raw
-    decision: msgspec.Raw | None = None
-    by: str = ""
-
-
 class Runs:
     """The runs of some workflows in one transport."""
 
     def __init__(self, transport: Transport, workflows: Mapping[str, Workflow[Any, Any]]) -> None:
         self.transport = transport
         self.workflows = workflows
+        self.inlets = Inlets(transport, workflows)
 
     async def start(
         self,
@@ -155,7 +155,10 @@ class Runs:
         Raises:
             RunNotFound: no such run.
         """
-        run = await self.transport.run(run_id)
+        return await self._view(await self.transport.run(run_id))
+
+    async def _view(self, run: Run) -> RunView:
+        run_id = run.run_id
         first = decode((await self.transport.read(run_id, 0, 1))[0]).record
         assert isinstance(first, RunQueued)
         view = RunView(
@@ -226,10 +229,10 @@ class Runs:
             RunNotFound: no such run.
         """
         with anyio.move_on_after(timeout_s):
-            async with self.transport.watch(log_topic(run_id)) as watch:
-                while not (await self.transport.run(run_id)).state.terminal:
+            async with self.transport.watch(end_topic(run_id)) as watch:
+                while not (run := await self.transport.run(run_id)).state.terminal:
                     await watch.wait(POLL_S)
-            return await self.view(run_id)
+            return await self._view(run)
         raise WaitTimedOut(f"run {run_id} has not ended within {timeout_s} s: it goes on; ask again later")
 
     async def result(self, run_id: str, timeout_s: float | None = None) -> bytes:
@@ -250,82 +253,75 @@ class Runs:
         """
         return await self.transport.post(run_id, [encode(CancelRequested(reason=reason))])
 
-    async def signal(self, run_id: str, name: str, data: bytes, *, id: str = "") -> Run:  # noqa: A002
-        """Send something to a run. It is kept until the workflow waits for it.
+    async def fork(
+        self,
+        run_id: str,
+        *,
+        at: str | None = None,
+        input: bytes | None = None,  # noqa: A002 - the word of the API
+        key: str | None = None,
+    ) -> tuple[Run, bool]:
+        """Start a new run with the results that another one had; the row, and whether it is new.
+
+        Steps that are made again have idempotency keys of their own: to whatever is outside they are new.
 
         Args:
-            run_id: the run.
-            name: of a signal that its workflow declares.
-            data: JSON that fits the signal's type.
-            id: of several signals of a run with one id only the first counts; "" for none.
+            run_id: the old run, ended or not.
+            at: the step to make again, with all that ended after it began; None: keep all results.
+            input: other arguments, a JSON object; None: the same.
+            key: idempotency key.
 
         Raises:
-            UnknownInlet: the workflow declares no such signal.
-            InputInvalid: the data does not fit.
-            RunEnded, RunNotFound: nobody will take it.
+            ForkInvalid: it has no such step.
+            InputInvalid: the input does not fit; nothing was written.
+            RunNotFound, UnknownWorkflow: there is nothing to fork here.
         """
-        run = await self.transport.run(run_id)
-        inlets = self._workflow(run).signals
-        if name not in inlets:
-            raise UnknownInlet(f"signal for workflow {run.workflow}", name, inlets)
-        record = SignalReceived(name=name, data=msgspec.Raw(inlets[name].check(data)), id=id)
-        return await self.transport.post(run_id, [encode(record)])
+        old = await self.transport.run(run_id)
+        definition = workflow_of(old, self.workflows)
+        events = [decode(stored) async for page in history(self.transport, old) for stored in page]
+        first = events[0].record
+        assert isinstance(first, RunQueued)
+        arguments = definition.parse(bytes(first.input) if input is None else input)
+        canonical = definition.encode(arguments)
+        queued = queued_again(
+            first,
+            run_id=secrets.token_hex(16),
+            trace_id=secrets.token_hex(16),
+            input=msgspec.Raw(canonical),
+            at=at,
+        )
+        new = NewRun(
+            run_id=queued.run_id,
+            lane=msgspec.structs.replace(old.lane, build="", gate=definition.gate(arguments)),
+            entries=(encode(queued), *map(encode, kept(events, at))),
+            key=key,
+            digest=digest(b"\0".join((run_id.encode(), (at or "").encode(), canonical))),
+            tags=old.tags,
+        )
+        return await self.transport.create(new)
 
-    async def approvals(self, run_id: str) -> Sequence[ApprovalView]:
-        """What a run has asked for, and what was decided, in the order of the questions."""
-        asked: dict[str, ApprovalView] = {}
-        run = await self.transport.run(run_id)
-        after = 0
-        while after < run.seq:
-            for stored in await self.transport.read(run_id, after):
-                after = stored.seq
-                if stored.kind == ApprovalRequested.kind:
-                    question = decode(stored).record
-                    assert isinstance(question, ApprovalRequested)
-                    asked[question.approval] = ApprovalView(
-                        approval=question.approval, name=question.name, question=question.question, data=question.data
-                    )
-                elif stored.kind == ApprovalResolved.kind:
-                    answer = decode(stored).record
-                    assert isinstance(answer, ApprovalResolved)
-                    view = asked.get(answer.approval)
-                    if view is not None and view.decision is None:
-                        asked[answer.approval] = msgspec.structs.replace(view, decision=answer.decision, by=answer.by)
-        return tuple(asked.values())
-
-    async def decide(self, run_id: str, approval: str, decision: bytes, *, by: str = "") -> tuple[ApprovalView, bool]:
-        """Decide what a run has asked for; the approval as it stands, and whether this decided it.
+    async def retry(self, run_id: str, *, key: str | None = None) -> tuple[Run, bool]:
+        """Start a run that ended without a result again, from its last good step, as a new run.
 
         Raises:
-            UnknownInlet: the run has asked for no such approval.
-            InputInvalid: the decision does not fit the approval's type.
-            DecisionConflict: it was decided otherwise.
-            RunEnded, RunNotFound: nobody will hear of it.
+            ForkInvalid: it goes on, or has a result.
         """
         run = await self.transport.run(run_id)
-        view = await self._approval(run_id, approval)
-        inlets = self._workflow(run).approvals
-        if view.name not in inlets:
-            raise UnknownInlet(f"approval of workflow {run.workflow}", view.name, inlets)
-        wanted = msgspec.Raw(inlets[view.name].check(decision))
-        if new := view.decision is None:
-            record = ApprovalResolved(approval=approval, decision=wanted, by=by)
-            await self.transport.post(run_id, [encode(record)])
-            view = await self._approval(run_id, approval)
-        if bytes(view.decision or b"") != bytes(wanted):
-            raise DecisionConflict(approval, bytes(view.decision or b""))
-        return view, new
+        if run.state not in (RunState.FAILED, RunState.CANCELED, RunState.TIMED_OUT):
+            raise ForkInvalid(
+                f"run {run_id} is {run.state.value}: only one that failed can be retried; fork it instead"
+            )
+        return await self.fork(run_id, key=key)
 
-    async def _approval(self, run_id: str, approval: str) -> ApprovalView:
-        views = {view.approval: view for view in await self.approvals(run_id)}
-        if approval not in views:
-            raise UnknownInlet(f"approval of run {run_id}", approval, views)
-        return views[approval]
-
-    def _workflow(self, run: Run) -> Workflow[Any, Any]:
-        if run.workflow not in self.workflows:
-            raise UnknownWorkflow(run.workflow, self.workflows)
-        return self.workflows[run.workflow]
+    async def matching(self, where: RunFilter) -> AsyncIterator[Run]:
+        """All runs that match, newest first."""
+        cursor: str | None = None
+        while True:
+            page = await self.transport.runs(where, cursor=cursor, limit=500)
+            for run in page.runs:
+                yield run
+            if (cursor := page.next_cursor) is None:
+                return
 
 
 def outcome(view: RunView) -> bytes:

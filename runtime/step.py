@@ -7,6 +7,7 @@ perform (`components.py`), the writer records (`writer.py`): this is the order i
 Laws kept here:
 3. A step has at most one recorded result; a recorded step is never executed again.
 5. A new attempt first takes back what the dead one had shown.
+4. A component starts while the lease is held by this process's own clock too (`Tenure`).
 6. A component starts when the log says so: its start is refused while a cancel stands unread.
 The first of the three ways to fail, an error, ends here: `StepFailed` is what the caller sees, live and on
 replay alike. Crashes belong to the supervisors, lost workers to the lease.
@@ -18,8 +19,6 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -36,7 +35,6 @@ from .records import (
     Failure,
     LLMCall,
     OutputDelta,
-    OutputReset,
     Record,
     Status,
     StepCompleted,
@@ -45,6 +43,7 @@ from .records import (
 )
 from .records import StepFailed as StepFailedRecord
 from .redaction import redact
+from .tenure import Tenure
 from .waits import ChildFailed, Wait, Waits
 from .writer import LogWriter
 
@@ -62,6 +61,7 @@ class Attempt:
     Attributes:
         deadline: when its step or run is over at the latest, by the event loop's clock.
         timeout_s: how long the attempt may take once it is performed; None: no bound.
+        waiting: the steps that it waits for: while there are any, it is not at work itself.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Attempt:
         self.name = name
         self._steps = steps
         self._calls: dict[tuple[str, bytes], int] = {}
-        self._waiting = 0
+        self.waiting = 0
 
     async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
         """Make a call from inside this attempt a step of the run."""
@@ -109,7 +109,7 @@ class Attempt:
         """Put a record into the run's stream."""
         if isinstance(record, OutputDelta):
             await self._steps.emit(record)
-        else:
+        elif not self._steps.journal.repeated(record):
             self._steps.writer.note(record)
 
     def observe(self, call: LLMCall) -> None:
@@ -127,21 +127,16 @@ class Attempt:
         which does not count as failed; a short wait goes on in place.
         """
         waits = self._steps.waits
-        with waits.noted(why, await waits.transport.now(), seconds), self.waiting():
-            await anyio.sleep(seconds)
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count this attempt as idle while it waits for a step inside it."""
-        self._waiting += 1
-        if self._waiting == 1:
-            self._steps.waits.rest()
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-            if self._waiting == 0:
-                self._steps.waits.work()
+        with waits.noted(why, await waits.transport.now(), seconds):
+            self.waiting += 1
+            if self.waiting == 1:
+                waits.rest()
+            try:
+                await anyio.sleep(seconds)
+            finally:
+                self.waiting -= 1
+                if self.waiting == 0:
+                    waits.work()
 
 
 class _Call(msgspec.Struct, frozen=True):
@@ -174,18 +169,20 @@ class Steps:
         rng: random.Random,
         waits: Waits,
         lane: Lane,
+        tenure: Tenure,
     ) -> None:
         self.run_id = run_id
         self.lane = lane
         self.journal = journal
         self.writer = writer
         self.waits = waits
+        self.tenure = tenure
         self.replayed = 0
         self.draining = False
         self._components = components
         self._transport = transport
         self._rng = rng
-        self._flights: dict[str, anyio.Event] = {}
+        self._flights: dict[str, asyncio.Future[None] | None] = {}
 
     async def emit(self, delta: OutputDelta) -> None:
         """Add to the run's output."""
@@ -198,12 +195,18 @@ class Steps:
         Raises:
             StepFailed: all its attempts failed, now or as recorded.
         """
-        async with self._alone(call.step):
+        await self._board(call.step)
+        try:
             answer = self._recorded(call.step, call.target.name)
             if answer is not None:
                 return self._decode(call, answer)
-            with call.parent.waiting(), self.waits.working():
+            self._begin(call.parent)
+            try:
                 return await self._perform(call)
+            finally:
+                self._cease(call.parent)
+        finally:
+            self._land(call.step)
 
     async def wait(self, parent: Attempt, wait: Wait, step: str, nth: int) -> msgspec.Raw:
         """Wait, or find in the journal how a wait ended.
@@ -211,45 +214,67 @@ class Steps:
         Raises:
             StepFailed: there was no result in time, or the run waited for failed.
         """
-        async with self._alone(step):
+        await self._board(step)
+        try:
             answer = self._recorded(step, wait.name)
             if answer is not None:
                 return answer
-            with parent.waiting(), self.waits.working():
-                if step not in self.journal.attempts:
-                    started = StepStarted(
-                        step=step,
-                        name=wait.name,
-                        attempt=1,
-                        scope=parent.step,
-                        digest=digest(wait.identity),
-                        nth=nth,
-                        waits_for=wait.kind,
-                    )
-                    self.journal.begin(step, parent.step, 1)
-                    await self.writer.write(started)
-                try:
-                    ended = await wait.perform(step, self.waits)
-                except (WaitTimedOut, ChildFailed) as error:
-                    failure = error.failure if isinstance(error, ChildFailed) else describe(error, step)
-                    await self._fail(step, 1, failure, parent)
-                    raise StepFailed(wait.name, failure) from error
-                record = StepCompleted(step=step, attempt=1, result=ended.result, source=wait.kind, taken=ended.taken)
-                await self.writer.write(record)
-                self.journal.complete(step, ended.result, ended.taken)
-                return ended.result
-
-    @asynccontextmanager
-    async def _alone(self, step: str) -> AsyncIterator[None]:
-        """Let calls with one identity (by key) go one after the other."""
-        while (flight := self._flights.get(step)) is not None:
-            await flight.wait()
-        flight = self._flights[step] = anyio.Event()
-        try:
-            yield
+            self._begin(parent)
+            try:
+                return await self._perform_wait(parent, wait, step, nth)
+            finally:
+                self._cease(parent)
         finally:
-            del self._flights[step]
-            flight.set()
+            self._land(step)
+
+    async def _perform_wait(self, parent: Attempt, wait: Wait, step: str, nth: int) -> msgspec.Raw:
+        if step not in self.journal.attempts:
+            started = StepStarted(
+                step=step,
+                name=wait.name,
+                attempt=1,
+                scope=parent.step,
+                digest=digest(wait.identity),
+                nth=nth,
+                waits_for=wait.kind,
+            )
+            self.journal.begin(step, parent.step, 1)
+            await self.writer.write(started)
+        try:
+            ended = await wait.perform(step, self.waits)
+        except (WaitTimedOut, ChildFailed) as error:
+            failure = error.failure if isinstance(error, ChildFailed) else describe(error, step)
+            await self._fail(step, 1, failure, parent)
+            raise StepFailed(wait.name, failure) from error
+        record = StepCompleted(step=step, attempt=1, result=ended.result, source=wait.kind, taken=ended.taken)
+        await self.writer.write(record)
+        self.journal.complete(step, ended.result, ended.taken)
+        return ended.result
+
+    def _begin(self, parent: Attempt) -> None:
+        """A step begins to be at work, and who called it is idle meanwhile."""
+        parent.waiting += 1
+        if parent.waiting == 1:
+            self.waits.rest()
+        self.waits.work()
+
+    def _cease(self, parent: Attempt) -> None:
+        self.waits.rest()
+        parent.waiting -= 1
+        if parent.waiting == 0:
+            self.waits.work()
+
+    async def _board(self, step: str) -> None:
+        """Wait until no other call with this identity (by key) is under way: they go one after the other."""
+        while step in self._flights:
+            landed = self._flights[step] = self._flights[step] or asyncio.get_running_loop().create_future()
+            await asyncio.shield(landed)
+        self._flights[step] = None
+
+    def _land(self, step: str) -> None:
+        landed = self._flights.pop(step)
+        if landed is not None:
+            landed.set_result(None)
 
     def _recorded(self, step: str, name: str) -> msgspec.Raw | None:
         """Answer from the journal.
@@ -285,9 +310,11 @@ class Steps:
         if cached is not None:
             return await self._complete(call, await self._open(call), cached, 0.0, "cache")
         total_s = call.policies.timeout.total_s
-        now = 0.0 if total_s is None else await self._transport.now()
-        deadline = self.journal.began.setdefault(call.step, now) + (math.inf if total_s is None else total_s)
-        with anyio.move_on_after(None if total_s is None else max(0.0, deadline - now)) as timer:
+        if total_s is None:
+            return await self._try(call, math.inf)
+        now = await self._transport.now()
+        deadline = self.journal.began.setdefault(call.step, now) + total_s
+        with anyio.move_on_after(max(0.0, deadline - now)) as timer:
             return await self._try(call, deadline)
         assert timer.cancelled_caught
         late = StepTimedOut(f"{call.target.name} took longer than {total_s} s in all: raise Timeout.total_s")
@@ -334,7 +361,7 @@ class Steps:
     async def _open(self, call: _Call, deadline: float = math.inf) -> Attempt:
         """Begin the next attempt: take back what the last one had shown, and say so in the log before it runs."""
         number = self.journal.attempts.get(call.step, 0) + 1
-        records: list[Record] = self._take_back(call.step)
+        records: list[Record] = [*self.journal.take_back(call.step)]
         records.append(
             StepStarted(
                 step=call.step,
@@ -347,24 +374,21 @@ class Steps:
         )
         self.journal.begin(call.step, call.parent.step, number)
         await self.writer.write(*records)
+        await self.tenure.held()
         timeout_s = call.policies.timeout.attempt_s
         return Attempt(self, call.step, number, call.parent, call.target.name, deadline, timeout_s)
-
-    def _take_back(self, step: str) -> list[Record]:
-        shown = self.journal.shown.pop(step, None)
-        return [] if shown is None else [OutputReset(step=step, attempt=shown)]
 
     async def _complete(self, call: _Call, attempt: Attempt, raw: msgspec.Raw, seconds: float, source: str) -> Any:
         value = self._decode(call, raw)
         record = StepCompleted(step=call.step, attempt=attempt.attempt, result=raw, seconds=seconds, source=source)
-        await self.writer.write(record)
+        await self.writer.write(*self.journal.take_back_inside(call.step), record)
         self.journal.complete(call.step, raw)
         return value
 
     async def _give_up(self, call: _Call, error: Exception) -> Any:
         """All attempts failed: answer with the fallback if there is one, or record the failure and raise it."""
         step, attempt = call.step, self.journal.attempts.get(call.step, 0)
-        records = self._take_back(step)
+        records = self.journal.take_back(step)
         fallback = call.target.fallback if isinstance(call.target, Component) else MISSING
         if fallback is not MISSING:
             problem = describe(error, step)

@@ -166,7 +166,7 @@ class TraceFold:
     def _complete(self, record: records.StepCompleted, ts: float) -> None:
         span = self._close(record.step, ts, "completed", None)
         span.status, span.source = "completed", record.source
-        self.trace.steps_executed += 1
+        self.trace.steps_executed += record.source != "fork"
         self.trace.steps_recorded_twice += record.step in self._completed
         self._completed.add(record.step)
 

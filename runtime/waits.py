@@ -368,6 +368,16 @@ async def tell_parent(transport: Transport, parent: str, run_id: str) -> None:
     await _post(transport, parent, ChildEnded(run_id=run_id))
 
 
+async def follow_parent(transport: Transport, parent: str, run_id: str) -> None:
+    """Have a run canceled whose parent has ended: a worker that had lost the parent may have started it after that."""
+    try:
+        ended = (await transport.run(parent)).state.terminal
+    except RunNotFound:  # pruned
+        ended = True
+    if ended:
+        await _post(transport, run_id, CancelRequested(reason=f"its parent {parent} has ended"))
+
+
 async def _post(transport: Transport, run_id: str, record: Record) -> None:
     try:
         await transport.post(run_id, [encode(record)])

@@ -9,6 +9,7 @@ The tree, and the reason for each strategy:
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
     │  └─ <run id>    rest_for_one, 0           log -> body -> control: without its log a body must stop;
     │                                           when the body ends (significant), so does the run's tree
+    ├─ upkeep         one_for_one, 10 in 60 s   starts scheduled runs, removes old ones; apart from what executes
     ├─ heartbeat      permanent                 renews leases, hears of lost ones
     └─ claimer        permanent                 last in, first out: nothing is claimed while the rest goes down
 
@@ -23,8 +24,8 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ from ..actors import (
     Supervisor,
     SupervisorSpec,
     TreeNode,
+    UnknownChild,
     supervise,
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
@@ -53,6 +55,7 @@ from .definitions import Workflow
 from .errors import ConfigInvalid
 from .execution import Execution
 from .router import Router, RouterConfig
+from .upkeep import Retention, Timetable, keep_pruned
 
 log = structlog.get_logger("greenroom.worker")
 
@@ -76,6 +79,7 @@ class WorkerSettings:
         capacity: runs executed at once.
         park_after_s: how long a run may only wait before it is parked: it gives up its lease and its place in memory.
         drain_s: how long a drain waits for steps under way before it hands their runs over all the same.
+        retention: which ended runs are removed; None: none.
         name: unique among workers; by default host, process and a random part.
         build: names the code that runs; by default a digest of the workflows' modules.
         seed: for the jitter of retries; by default random.
@@ -85,6 +89,7 @@ class WorkerSettings:
     capacity: int = 200
     park_after_s: float = 1.0
     drain_s: float = 30.0
+    retention: Retention | None = None
     name: str | None = None
     build: str | None = None
     seed: int | None = None
@@ -142,7 +147,6 @@ class Worker:
         self._router = router if isinstance(router, Router) else Router(router or RouterConfig.from_env(os.environ))
         self._components = Components(lambda: self._root.supervisor("components"), partial(surround, self._router))
         self._started = 0.0
-        self._renewed = 0.0
 
     @property
     def running(self) -> int:
@@ -165,7 +169,8 @@ class Worker:
         """Stop claiming; finish or hand over every run at a step boundary, in mid-step after `drain_s`."""
         self.draining = True
         log.info("worker draining", worker=self.name, runs=self.running)
-        await self._beat()
+        with suppress(StoreUnavailable):
+            await self._beat()
         for execution in self._executions.values():
             execution.drain()
         with anyio.move_on_after(self._settings.drain_s):
@@ -177,7 +182,8 @@ class Worker:
         for execution in self._executions.values():
             execution.hand_over()
         await self._emptied()
-        await self._transport.forget_worker(self.name)
+        with suppress(StoreUnavailable):
+            await self._transport.forget_worker(self.name)
 
     async def _emptied(self) -> None:
         while self._executions:
@@ -198,12 +204,13 @@ class Worker:
                 if free <= 0:
                     await self._changed.wait()
                     continue
+                asked = anyio.current_time()
                 try:
                     claims = await self._transport.claim(
                         self.name, terms, build=self.build, limit=free, lease_s=lease_s
                     )
                     for claim in claims:
-                        await self._execute(claim)
+                        await self._execute(claim, asked + lease_s)
                     if not claims:
                         await ready.wait(await self._nap(terms))
                 except StoreUnavailable as error:
@@ -217,7 +224,7 @@ class Worker:
             return SWEEP_S
         return min(SWEEP_S, max(0.02, due - await self._transport.now()))
 
-    async def _execute(self, claim: Claim) -> None:
+    async def _execute(self, claim: Claim, held_until: float) -> None:
         execution = Execution(
             claim=claim,
             workflows=self._workflows,
@@ -227,6 +234,7 @@ class Worker:
             build=self.build,
             rng=self._rng,
             park_after_s=self._settings.park_after_s,
+            held_until=held_until,
         )
         run_id = execution.run_id
 
@@ -237,6 +245,9 @@ class Worker:
                 del self._executions[run_id]
                 self._notice()
 
+        runs = self._root.supervisor("runs")
+        with suppress(UnknownChild):  # this worker's own lease had run out, or it has just parked the run
+            await runs.stop_child(run_id)
         self._executions[run_id] = execution
         parts = (
             ChildSpec(name="log", start=execution.writer.run, restart=Restart.TRANSIENT),
@@ -250,41 +261,44 @@ class Worker:
             auto_shutdown=AutoShutdown.ANY,
             children=parts,
         )
-        runs = self._root.supervisor("runs")
         await runs.start_child(ChildSpec(name=run_id, start=tree, restart=Restart.TEMPORARY, shutdown=None))
 
     async def _keep(self, mailbox: Mailbox[Any]) -> None:
         """Run the heartbeat."""
         await self._ready.wait()
-        self._started, self._renewed = await self._transport.now(), anyio.current_time()
         while True:
             try:
                 await self._renew()
                 await self._beat()
-            except StoreUnavailable as error:
-                log.error("store unavailable", error=str(error))
-                if anyio.current_time() - self._renewed > self._settings.lease_s:
-                    await self._lose(list(self._executions))
+            except (StoreUnavailable, TimeoutError) as error:
+                log.error("store unavailable", error=str(error) or "it did not answer within a lease")
+            await self._lose([one for one in self._executions.values() if one.tenure.over])
             await anyio.sleep(self._settings.lease_s / 3)
 
     async def _renew(self) -> None:
-        leases = [execution.claim.lease for execution in self._executions.values()]
+        lease_s = self._settings.lease_s
+        executions = list(self._executions.values())
         asked = anyio.current_time()
-        held = await self._transport.renew(leases, lease_s=self._settings.lease_s)
-        self._renewed = asked
-        await self._lose([lease.run_id for lease in leases if lease.run_id not in held])
-        for run_id, control_seq in held.items():
-            if run_id in self._executions:
-                await self._executions[run_id].poke(control_seq)
+        with anyio.fail_after(lease_s):
+            held = await self._transport.renew([one.claim.lease for one in executions], lease_s=lease_s)
+        for one in executions:
+            if one.run_id in held:
+                one.tenure.renew(asked + lease_s)
+        await self._lose([one for one in executions if one.run_id not in held])
+        with anyio.move_on_after(lease_s / 3):
+            for one in executions:
+                await one.poke(held.get(one.run_id, 0))
 
-    async def _lose(self, run_ids: list[str]) -> None:
+    async def _lose(self, executions: Sequence[Execution]) -> None:
         """Stop working on runs whose lease is lost; one that this worker has just given up itself is none."""
-        for run_id in run_ids:
-            if run_id in self._executions and not self._executions[run_id].writer.ended:
-                log.warning("lease lost", run_id=run_id, worker=self.name)
-                await self._root.supervisor("runs").stop_child(run_id)
+        for one in executions:
+            if self._executions.get(one.run_id) is one and not one.writer.ended:
+                log.warning("lease lost", run_id=one.run_id, worker=self.name)
+                with suppress(UnknownChild):
+                    await self._root.supervisor("runs").stop_child(one.run_id)
 
     async def _beat(self) -> None:
+        self._started = self._started or await self._transport.now()
         await self._transport.beat(
             WorkerInfo(
                 name=self.name,
@@ -295,6 +309,21 @@ class Worker:
                 draining=self.draining,
             )
         )
+
+    def _upkeep(self) -> SupervisorSpec:
+        timetable = Timetable(self._transport, self._workflows)
+
+        async def schedules(mailbox: Mailbox[Any]) -> None:
+            await timetable.keep()
+
+        async def retention(mailbox: Mailbox[Any]) -> None:
+            await keep_pruned(self._transport, self._settings.retention)
+
+        parts = [
+            ChildSpec(name="schedules", start=schedules, restart=Restart.TRANSIENT, shutdown=0),
+            ChildSpec(name="retention", start=retention, restart=Restart.TRANSIENT, shutdown=0),
+        ]
+        return SupervisorSpec(name="upkeep", intensity=10, period=60.0, children=tuple(parts))
 
     def _spec(self) -> SupervisorSpec:
         def dynamic(name: str) -> ChildSpec:
@@ -308,6 +337,7 @@ class Worker:
                 ChildSpec(name="router", start=lambda: RouterHost(self._router)),
                 dynamic("components"),
                 dynamic("runs"),
+                ChildSpec(name="upkeep", start=self._upkeep(), shutdown=None),
                 ChildSpec(name="heartbeat", start=self._keep, shutdown=0),
                 ChildSpec(name="claimer", start=self._claim, shutdown=0),
             ),

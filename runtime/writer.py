@@ -17,7 +17,7 @@ import anyio
 import msgspec
 
 from ..actors import Mailbox, Ref
-from ..transports import ControlPending, Lease, Stored, Transition, Transport
+from ..transports import ControlPending, Entry, Lease, Stored, Transition, Transport
 from .records import OutputDelta, Record, encode
 
 FLUSH_S = 0.03
@@ -33,12 +33,13 @@ PENDING_CHARS = 256 * 1024
 class Write(msgspec.Struct, frozen=True):
     """Append these records, make the transition with the last of them, and resolve `done` when it is durable.
 
-    Once a run is interrupted (canceled), only what ends it (`last`) is still written.
+    Once a run is interrupted (canceled), only what begins a lease (`first`) and what ends it (`last`) is still written.
     """
 
     records: Sequence[Record]
     to: Transition | None = None
     done: asyncio.Future[bool] | None = None
+    first: bool = False
     last: bool = False
 
 
@@ -81,20 +82,24 @@ class LogWriter:
         """Append these in order, without waiting for it."""
         self._tell(Write(self._drain_deltas(records)))
 
+    async def begin(self, *records: Record) -> None:
+        """Append a lease's first records, interrupted or not."""
+        await self._ask(Write(records, first=True))
+
     async def write(self, *records: Record) -> None:
         """Append these and return when they are durable."""
-        await self._ask(records, None, last=False)
+        await self._ask(Write(self._drain_deltas(records)))
 
     async def end(self, *records: Record, to: Transition) -> bool:
         """Append a lease's last records and give it up, interrupted or not.
 
         False if control records came in between: they have been read, so decide again how to end.
         """
-        return await self._ask(records, to, last=True)
+        return await self._ask(Write(self._drain_deltas(records), to, last=True))
 
-    async def _ask(self, records: Sequence[Record], to: Transition | None, *, last: bool) -> bool:
+    async def _ask(self, write: Write) -> bool:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._tell(Write(self._drain_deltas(records), to, done, last))
+        self._tell(msgspec.structs.replace(write, done=done))
         return await done
 
     async def show(self, delta: OutputDelta) -> None:
@@ -117,6 +122,8 @@ class LogWriter:
         self.note()
 
     def _drain_deltas(self, records: Sequence[Record]) -> Sequence[Record]:
+        if not self._deltas:
+            return records
         deltas, self._deltas = self._deltas, []
         self._pending_chars += sum(len(delta.text) for delta in deltas)
         return [*deltas, *records]
@@ -126,22 +133,27 @@ class LogWriter:
             self.ref.tell(write)
 
     async def _append(self, writes: list[Write]) -> None:
-        while not await self._commit([write for write in writes if write.last or not self.interrupted]):
+        while not await self._commit([one for one in writes if one.first or one.last or not self.interrupted]):
             await self.read_control()
             for write in writes:
                 if write.last:
                     _answer(write, written=False)
             writes = [write for write in writes if not write.last]
-        self._pending_chars = 0
-        self._room.set()
-        self._room = anyio.Event()
+        if self._pending_chars:
+            self._pending_chars = 0
+            self._room.set()
+            self._room = anyio.Event()
 
     async def _commit(self, writes: list[Write]) -> bool:
         """Append and answer; False if control records must be read first. Nothing follows a transition."""
-        end = next((n for n, write in enumerate(writes, 1) if write.to is not None), len(writes))
-        writes = writes[:end]
-        entries = [encode(record) for write in writes for record in write.records]
-        to = writes[-1].to if writes else None
+        entries: list[Entry] = []
+        to: Transition | None = None
+        for count, write in enumerate(writes, 1):
+            entries += map(encode, write.records)
+            to = write.to
+            if to is not None:
+                writes = writes[:count]
+                break
         if entries or to is not None:
             try:
                 await self._transport.append(self._lease, entries, to, seen=self.seen)

@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from .values import (
     Claim,
@@ -49,6 +49,11 @@ def log_topic(run_id: str) -> str:
     return f"log:{run_id}"
 
 
+def end_topic(run_id: str) -> str:
+    """The topic that is hinted when a run may have ended."""
+    return f"end:{run_id}"
+
+
 def control_topic(run_id: str) -> str:
     """The topic that is hinted when a control record was appended to a run."""
     return f"control:{run_id}"
@@ -67,7 +72,6 @@ class Watch(Protocol):
         ...
 
 
-@runtime_checkable
 class Transport(Protocol):
     """What a store must do. Every method is atomic, and safe to call from many tasks of one event loop.
 
@@ -77,6 +81,9 @@ class Transport(Protocol):
 
     url: str
     """Where it is, without secrets (`sqlite:///greenroom.db`)."""
+
+    blob_bytes: int | None
+    """Bodies larger than this should be kept as blobs (`wrapped`); None: it takes large ones well."""
 
     durability: str
     """One sentence: what an acknowledged write survives."""
@@ -180,8 +187,10 @@ class Transport(Protocol):
         """Let any build claim the live runs that are pinned to this one; how many there were."""
         ...
 
-    async def prune(self, before: float, *, limit: int) -> int:
-        """Remove at most `limit` runs that ended before this time, the longest ended first; how many were removed.
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
+        """Remove at most `limit` runs that ended before this time, or are not among the `keep` that ended last.
+
+        The longest ended goes first; returns how many were removed. A store may keep its newest run a while longer.
 
         A run goes whole: its row, log, tags and blobs. Its id and key stay known (`RunPruned`).
         """
@@ -190,8 +199,7 @@ class Transport(Protocol):
     async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
         """Keep data beside a run's log, under its digest; putting it again changes nothing.
 
-        Raises:
-            RunNotFound: no such run.
+        The run need not be there yet. Blobs go when it is pruned.
         """
         ...
 
@@ -228,5 +236,5 @@ class Transport(Protocol):
         ...
 
     def watch(self, *topics: str) -> AbstractAsyncContextManager[Watch]:
-        """Gather hints on topics (`READY`, `log_topic(id)`, `control_topic(id)`), from other processes too."""
+        """Gather hints on topics (`READY`, or a run's log, control or end), from other processes too."""
         ...

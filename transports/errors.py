@@ -98,7 +98,7 @@ class UnknownTransport(TransportError):
 
     def __init__(self, scheme: str) -> None:
         what = f"no store is spoken to by {scheme}://" if scheme else "a store is named by a URL"
-        super().__init__(f"{what}: use memory://, sqlite:///relative.db or sqlite:////absolute.db")
+        super().__init__(f"{what}: use memory://, sqlite:///file.db, sqlite:////absolute.db or redis://host:port")
 
 
 class StoreUnavailable(TransportError):

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
-from .contract import READY, Watch, control_topic, log_topic
+from .contract import READY, Watch, control_topic, end_topic, log_topic
 from .errors import BlobNotFound, ControlPending, Fenced, InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunPruned
 from .hints import Board
 from .transitions import appended, claimed, posted, queued
@@ -46,6 +46,7 @@ class MemoryTransport:
     """
 
     url = "memory://"
+    blob_bytes: int | None = None
     durability = "an acknowledged write survives nothing: it ends with the process"
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -97,7 +98,9 @@ class MemoryTransport:
         self._write(run, entries, now)
         changed = appended(run, len(entries), to, now)
         self._runs[run.run_id] = changed
-        self._board.hint((log_topic(run.run_id), READY) if to is not None else (log_topic(run.run_id),))
+        self._board.hint((log_topic(run.run_id),))
+        if to is not None:
+            self._board.hint((READY, end_topic(run.run_id)))
         return changed
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
@@ -203,9 +206,10 @@ class MemoryTransport:
         self._board.hint((READY,))
         return len(pinned)
 
-    async def prune(self, before: float, *, limit: int) -> int:
-        ended = [run for run in self._runs.values() if run.state.terminal and run.updated < before]
-        ended = sorted(ended, key=lambda run: run.updated)[:limit]
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
+        ended = sorted((run for run in self._runs.values() if run.state.terminal), key=lambda run: run.updated)
+        beyond = 0 if keep is None else max(0, len(ended) - keep)
+        ended = [run for n, run in enumerate(ended) if run.updated < before or n < beyond][:limit]
         for run in ended:
             self._pruned.add(run.run_id)
             for table in (self._runs, self._numbers, self._logs, self._controls, self._blobs):
@@ -213,7 +217,6 @@ class MemoryTransport:
         return len(ended)
 
     async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
-        self._get(run_id)
         self._blobs.setdefault(run_id, {})[digest] = data
 
     async def blob_get(self, run_id: str, digest: str) -> bytes:

@@ -9,6 +9,7 @@ first, so that a refused operation has written nothing).
 
 from __future__ import annotations
 
+import math
 import secrets
 import sqlite3
 import time
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from .contract import READY, Watch, control_topic, log_topic
+from .contract import READY, Watch, control_topic, end_topic, log_topic
 from .errors import (
     BlobNotFound,
     ControlPending,
@@ -35,6 +36,7 @@ from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
     LIVE,
     RUN,
+    advance,
     decode_lane,
     encode_lane,
     get,
@@ -70,6 +72,7 @@ from .values import (
 class SqliteTransport:
     """The contract over one SQLite file. Made by `open_sqlite`."""
 
+    blob_bytes: int | None = None
     durability = (
         "an acknowledged write survives the end of any process and, as far as the disk keeps its word about fsync, "
         "the loss of power (WAL, synchronous=FULL)"
@@ -125,12 +128,14 @@ class SqliteTransport:
                 raise ControlPending(run.run_id, run.control_seq)
             now = self._clock()
             insert(db, run.run_id, run.seq + 1, now, entries, control=False)
-            changed = appended(run, len(entries), to, now)
-            update(db, changed)
+            run = appended(run, len(entries), to, now)
             self._engine.touch(log_topic(run.run_id))
-            if to is not None:
-                self._engine.touch(READY)
-            return changed
+            if to is None:
+                advance(db, run)
+            else:
+                update(db, run)
+                self._engine.touch(READY, end_topic(run.run_id))
+            return run
 
         return await self._engine.write(work)
 
@@ -141,10 +146,10 @@ class SqliteTransport:
                 raise RunEnded(run_id, run.state)
             now = self._clock()
             insert(db, run_id, run.seq + 1, now, entries, control=True)
-            changed = posted(run, len(entries), now)
-            update(db, changed)
+            run = posted(run, len(entries), now)
+            update(db, run)
             self._engine.touch(READY, log_topic(run_id), control_topic(run_id))
-            return changed
+            return run
 
         return await self._engine.write(work)
 
@@ -203,11 +208,11 @@ class SqliteTransport:
             claims: list[Claim] = []
             for run in turns.take(lines, limit):
                 owner = f"{worker}#{secrets.token_hex(8)}"
-                changed = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
-                update(db, changed)
-                if changed.lane != run.lane:
-                    move(db, changed)
-                claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
+                leased = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
+                update(db, leased)
+                if leased.lane != run.lane:
+                    move(db, leased)
+                claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=leased.fence), leased))
             keep_buckets(db, turns)
             return claims
 
@@ -254,13 +259,17 @@ class SqliteTransport:
 
         return await self._engine.write(work)
 
-    async def prune(self, before: float, *, limit: int) -> int:
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
         def work(db: sqlite3.Connection) -> int:
+            until = before
+            if keep is not None:
+                sql = "SELECT ended FROM runs WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?"
+                oldest = db.execute(sql, (keep,)).fetchone()
+                until = max(before, math.nextafter(oldest[0], math.inf)) if oldest else before
             newest = db.execute("SELECT run_id FROM records ORDER BY number DESC LIMIT 1").fetchone()
             ended = db.execute(
-                f"SELECT number, run_id, key, digest FROM runs WHERE updated < ? AND NOT {LIVE} AND run_id != ?"
-                " ORDER BY updated LIMIT ?",
-                (before, newest[0] if newest else "", limit),
+                "SELECT number, run_id, key, digest FROM runs WHERE ended < ? AND run_id != ? ORDER BY ended LIMIT ?",
+                (until, newest[0] if newest else "", limit),
             ).fetchall()
             for number, run_id, key, digest in ended:
                 db.execute("INSERT INTO pruned VALUES (?, ?, ?)", (run_id, key, digest))
@@ -273,7 +282,6 @@ class SqliteTransport:
 
     async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
         def work(db: sqlite3.Connection) -> None:
-            get(db, run_id)
             db.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (run_id, digest, data))
 
         await self._engine.write(work)

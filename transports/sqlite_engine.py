@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import anyio
 import msgspec
 
-from .contract import READY, control_topic, log_topic
+from .contract import READY, control_topic, end_topic, log_topic
 from .errors import StoreUnavailable, TransportError
 from .hints import Board
 from .sqlite_schema import WAL_RESET_BUG, connect, prepare, unavailable
@@ -42,6 +42,9 @@ POLL_S = 0.02
 
 BATCH = 1000
 """Operations in one transaction at most, so that other processes get their turn."""
+
+READS = 20
+"""Reads that are answered together at most, so that the first need not wait long."""
 
 log = logging.getLogger("greenroom.sqlite")
 
@@ -68,7 +71,35 @@ class Word(enum.Enum):
     END = "end: nothing follows"
 
 
-Line: TypeAlias = queue.SimpleQueue[Job | Word]
+class Line:
+    """What waits for a thread. What the loop adds in one turn reaches the thread together, and wakes it once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._added: list[Job | Word] = []
+        self._handed: queue.SimpleQueue[list[Job | Word]] = queue.SimpleQueue()
+        self._left: list[Job | Word] = []
+
+    def add(self, item: Job | Word) -> None:
+        """On the loop: put something at the end of the line."""
+        if not self._added:
+            self._loop.call_soon(self._hand_over)
+        self._added.append(item)
+
+    def _hand_over(self) -> None:
+        added, self._added = self._added, []
+        self._handed.put(added)
+
+    def take(self, limit: int, timeout: float | None = None) -> list[Job | Word]:
+        """On the thread: take what waits, once there is something; nothing after so many seconds."""
+        taken = self._left
+        with suppress(queue.Empty):
+            if not taken:
+                taken = self._handed.get(timeout=timeout)
+            while len(taken) < limit:
+                taken += self._handed.get_nowait()
+        self._left = taken[limit:]
+        return taken[:limit]
 
 
 class Statistics(msgspec.Struct, frozen=True):
@@ -105,8 +136,8 @@ class Engine:
             if isinstance(error, sqlite3.Error):
                 raise unavailable(path, error) from None
             raise
-        self._writes: Line = queue.SimpleQueue()
-        self._reads: Line = queue.SimpleQueue()
+        self._writes = Line(self._loop)
+        self._reads = Line(self._loop)
         self._touched: list[str] = []
         self._operations = self._commits = self._read = 0
         self._warned = False
@@ -138,7 +169,7 @@ class Engine:
 
     def look(self) -> None:
         """Begin to look for other processes' writes, if somebody watches now."""
-        self._writes.put(Word.LOOK)
+        self._writes.add(Word.LOOK)
 
     def statistics(self) -> Statistics:
         """Return what has been done so far."""
@@ -147,8 +178,8 @@ class Engine:
     async def close(self) -> None:
         """Do what is waiting, then end the threads and close the file."""
         self._open = False
-        self._reads.put(Word.END)
-        self._writes.put(Word.END)
+        self._reads.add(Word.END)
+        self._writes.add(Word.END)
         try:
             with anyio.CancelScope(shield=True):
                 for ended in self._ended:
@@ -161,28 +192,34 @@ class Engine:
         if not self._open:
             raise StoreUnavailable(f"{self._path} was closed by this process: use a store only within its 'async with'")
         future: asyncio.Future[R] = self._loop.create_future()
-        line.put(Job(work, future))
+        line.add(Job(work, future))
         return await future
 
     # The reading thread
 
     def _read_loop(self) -> None:
-        while isinstance(job := self._reads.get(), Job):
-            self._read += 1
-            try:
-                answer = Answer(job.future, job.work(self._reader), None)
-            except Exception as error:  # the caller's, whatever it is: the thread must outlive it
-                answer = Answer(job.future, None, self._failure(error))
-            self._loop.call_soon_threadsafe(self._answer, [answer])
+        over = False
+        while not over:
+            batch = self._reads.take(READS)
+            over = Word.END in batch
+            answers = [self._look_up(item) for item in batch if isinstance(item, Job)]
+            self._loop.call_soon_threadsafe(self._answer, answers)
         self._reader.close()
         self._loop.call_soon_threadsafe(self._ended[1].set)
+
+    def _look_up(self, job: Job) -> Answer:
+        self._read += 1
+        try:
+            return Answer(job.future, job.work(self._reader), None)
+        except Exception as error:  # the caller's, whatever it is: the thread must outlive it
+            return Answer(job.future, None, self._failure(error))
 
     # The writing thread
 
     def _write_loop(self) -> None:
         over = False
         while not over:
-            batch = self._gather()
+            batch = self._writes.take(BATCH, POLL_S if self._board.watched else None)
             over = Word.END in batch
             if jobs := [item for item in batch if isinstance(item, Job)]:
                 self._commit(jobs)
@@ -191,15 +228,6 @@ class Engine:
                     self._look()
         self._writer.close()
         self._loop.call_soon_threadsafe(self._ended[0].set)
-
-    def _gather(self) -> list[Job | Word]:
-        try:
-            batch = [self._writes.get(timeout=POLL_S if self._board.watched else None)]
-        except queue.Empty:
-            return []
-        while len(batch) < BATCH and not self._writes.empty():
-            batch.append(self._writes.get())
-        return batch
 
     def _commit(self, jobs: Sequence[Job]) -> None:
         """Do these in one transaction; if one of them breaks, each in its own, so that it alone hears of it."""
@@ -283,7 +311,7 @@ class Engine:
             "SELECT number, run_id, control FROM records WHERE number > ? ORDER BY number", (self._last,)
         ):
             self._last = number
-            topics.add(log_topic(run_id))
+            topics |= {log_topic(run_id), end_topic(run_id)}
             if control:
                 topics.add(control_topic(run_id))
         self._loop.call_soon_threadsafe(self._board.hint, topics)

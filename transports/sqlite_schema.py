@@ -49,11 +49,12 @@ CREATE TABLE runs (
     waiting_on  TEXT,
     key         TEXT UNIQUE,
     tags        TEXT NOT NULL,
-    digest      TEXT NOT NULL
+    digest      TEXT NOT NULL,
+    ended       REAL
 ) STRICT;
 CREATE INDEX runs_lane ON runs (lane, due) WHERE due IS NOT NULL;
 CREATE INDEX runs_running ON runs (lane) WHERE state = 'running';
-CREATE INDEX runs_ended ON runs (updated) WHERE state NOT IN ('queued', 'running', 'waiting');
+CREATE INDEX runs_ended ON runs (ended) WHERE ended IS NOT NULL;
 CREATE INDEX runs_workflow ON runs (workflow, number);
 CREATE INDEX runs_state ON runs (state, number);
 CREATE TABLE records (

@@ -3,7 +3,7 @@
 | code | means |
 |---|---|
 | 0 | done |
-| 1 | the run failed, was canceled, or has ended |
+| 1 | the run failed, was canceled, or has ended; a law is broken |
 | 2 | the command, its input or a setting is wrong |
 | 3 | the store or the address cannot be used |
 | 4 | there is no such run, workflow, signal or approval |

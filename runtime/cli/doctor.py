@@ -25,7 +25,10 @@ from .output import give
 from .store import sqlite_file
 from .target import load_runtime, settle
 
-PACKAGES = ("aiolimiter", "anyio", "httpx2", "msgspec", "openai", "rich", "starlette", "structlog", "uvicorn")
+PACKAGES = (
+    "aiolimiter", "anyio", "cronsim", "httpx2", "msgspec", "openai", "redis", "rich", "starlette", "structlog",
+    "uvicorn",
+)  # fmt: skip
 OTHER_VARIABLES = {
     "GREENROOM_TOKEN",
     "GREENROOM_SHARE",

@@ -83,8 +83,14 @@ def parser() -> argparse.ArgumentParser:
     trace.add_argument("run", metavar="RUN", help="its id")
     trace.add_argument("--json", action="store_true", help="give one JSON object")
 
-    cancel = command("cancel", "sending", "ask a run to stop")
-    cancel.add_argument("run", metavar="RUN", help="its id")
+    verify = command("verify", "verify", "check every run of a store against the laws that durable runs keep")
+    verify.add_argument("url", metavar="STORE", nargs="?", help="its URL (default: that of --store)")
+    verify.add_argument("--json", action="store_true", help="give counts and findings as one JSON object")
+
+    cancel = command("cancel", "sending", "ask runs to stop")
+    cancel.add_argument("run", metavar="RUN", nargs="*", help="their ids")
+    cancel.add_argument("--workflow", metavar="NAME", help="all live runs of this workflow")
+    cancel.add_argument("--all", action="store_true", help="all live runs")
     cancel.add_argument("--reason", default="", metavar="TEXT", help="is written into the run's log")
 
     signal = command("signal", "sending", "send a run a signal that its workflow takes")
@@ -105,6 +111,23 @@ def parser() -> argparse.ArgumentParser:
         help='JSON (default {"approved": true})',
     )
     approve.add_argument("--by", default="", metavar="WHO", help="is written into the run's log")
+
+    fork = command("fork", "again", "start a new run with the results of another one, and give its id")
+    fork.add_argument("target", metavar="TARGET", help=TARGET)
+    fork.add_argument("run", metavar="RUN", help="the old run's id")
+    fork.add_argument("--at", metavar="STEP", help="make this step again, and all that ended after it began")
+    fork.add_argument("--input", "-i", action="append", default=[], metavar="INPUT", help="other arguments, as for run")
+
+    retry = command("retry", "again", "start runs that failed again from their last good steps, as new runs")
+    retry.add_argument("target", metavar="TARGET", help=TARGET)
+    retry.add_argument("run", metavar="RUN", nargs="*", help="their ids")
+    retry.add_argument("--workflow", metavar="NAME", help="all of this workflow that failed")
+    retry.add_argument("--status", metavar="STATE", help="failed, timed_out or canceled (default: all of them)")
+    retry.add_argument("--all", action="store_true", help="all that failed")
+
+    builds = command("builds", "again", "list the builds that hold live runs")
+    builds.add_argument("--retire", metavar="BUILD", help="let the runs that are pinned to it go on with any build")
+    builds.add_argument("--json", action="store_true", help="give a JSON array")
 
     workflows = command("workflows", "reading", "list what a target can run")
     workflows.add_argument("target", metavar="TARGET", help=TARGET)

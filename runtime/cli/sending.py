@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from argparse import Namespace
 
 import msgspec
 
+from ...transports import RunEnded, RunFilter, RunState
+from ..errors import ConfigInvalid
 from ..runs import Runs
 from .output import give, printable, say
 from .store import with_runs
@@ -15,11 +18,24 @@ from .target import load_runtime, settle
 
 def cancel(options: Namespace) -> int:
     """Ask a run to stop."""
+    if not options.run and options.workflow is None and not options.all:
+        raise ConfigInvalid("which runs? give ids, or --workflow NAME or --all for those that go on")
 
     async def act(runs: Runs) -> None:
-        await runs.cancel(options.run, options.reason)
-        if not options.quiet:
-            say(f"asked run {options.run} to stop")
+        for name in options.run:
+            await runs.cancel(name, options.reason)
+            if not options.quiet:
+                say(f"asked run {name} to stop")
+        if not options.run:
+            count = 0
+            for state in (RunState.WAITING, RunState.QUEUED, RunState.RUNNING):
+                where = RunFilter(workflow=options.workflow, state=state)
+                for name in [run.run_id async for run in runs.matching(where)]:
+                    with contextlib.suppress(RunEnded):
+                        await runs.cancel(name, options.reason)
+                        count += 1
+            if not options.quiet:
+                say(f"asked {count} runs to stop")
 
     return with_runs(settle(options).store, act)
 
@@ -29,7 +45,7 @@ def signal(options: Namespace) -> int:
     runtime = load_runtime(options.target, settle(options))
 
     async def act(runs: Runs) -> None:
-        await runs.signal(options.run, options.name, _json(options.data))
+        await runs.inlets.signal(options.run, options.name, _json(options.data))
         if not options.quiet:
             say(f"sent {options.name} to run {options.run}")
 
@@ -42,11 +58,11 @@ def approve(options: Namespace) -> int:
 
     async def act(runs: Runs) -> None:
         if options.approval is None:
-            for one in await runs.approvals(options.run):
+            for one in await runs.inlets.approvals(options.run):
                 decided = f"decided: {bytes(one.decision).decode()}" if one.decision is not None else "open"
                 give(f"{one.approval}  {decided}  {printable(one.question)}")
             return
-        await runs.decide(options.run, options.approval, _json(options.decision), by=options.by)
+        await runs.inlets.decide(options.run, options.approval, _json(options.decision), by=options.by)
         if not options.quiet:
             say(f"decided {options.approval} of run {options.run}")
 

@@ -68,6 +68,8 @@ def api(
             Route("/v1/runs/{run_id}/output", run.output),
             Route("/v1/runs/{run_id}/trace", run.trace),
             Route("/v1/runs/{run_id}/cancel", run.cancel, methods=["POST"]),
+            Route("/v1/runs/{run_id}/fork", run.fork, methods=["POST"]),
+            Route("/v1/runs/{run_id}/retry", run.retry, methods=["POST"]),
             Route("/v1/runs/{run_id}/signals/{name}", inlet.signal, methods=["POST"]),
             Route("/v1/runs/{run_id}/approvals", inlet.approvals),
             Route("/v1/runs/{run_id}/approvals/{approval}", inlet.decide, methods=["POST"]),

@@ -14,7 +14,8 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..runs import ApprovalView, Runs
+from ..inlets import ApprovalView
+from ..runs import Runs
 from . import views
 from .body import read_json
 from .negotiation import idempotency_key
@@ -52,18 +53,18 @@ class InletResource:
         runs, run_id = self._runs(), request.path_params["run_id"]
         key = idempotency_key(request)
         body = await read_json(request, SendSignal, self._options)
-        await runs.signal(
+        await runs.inlets.signal(
             run_id, request.path_params["name"], b"null" if body.data is UNSET else bytes(body.data), id=key or ""
         )
         return views.reply(views.run_object(views.root_of(request), await runs.view(run_id)), 202)
 
     async def approvals(self, request: Request) -> Response:
         """List what the run has asked for."""
-        return views.reply(ApprovalList(tuple(await self._runs().approvals(request.path_params["run_id"]))))
+        return views.reply(ApprovalList(tuple(await self._runs().inlets.approvals(request.path_params["run_id"]))))
 
     async def decide(self, request: Request) -> Response:
         """Decide; 202 if this decided it, 200 if it was decided so before."""
         runs, approval = self._runs(), request.path_params["approval"]
         body = await read_json(request, Decide, self._options)
-        view, new = await runs.decide(request.path_params["run_id"], approval, bytes(body.decision), by=body.by)
+        view, new = await runs.inlets.decide(request.path_params["run_id"], approval, bytes(body.decision), by=body.by)
         return views.reply(view, 202 if new else 200)

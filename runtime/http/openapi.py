@@ -14,13 +14,13 @@ import msgspec
 
 from ...transports import RunState
 from ..definitions import Workflow
-from ..runs import ApprovalView
+from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
-from .resources import CancelRun, StartRun
+from .resources import CancelRun, ForkRun, StartRun
 
 Json = dict[str, Any]
 Workflows = Mapping[str, Workflow[Any, Any]]
@@ -30,7 +30,7 @@ _REF = "#/components/schemas/"
 _EVERYWHERE = (Kind.UNAUTHORIZED, Kind.MISDIRECTED, Kind.INTERNAL, Kind.NOT_STARTED)
 _MUTATION = (Kind.MALFORMED, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_TYPE, Kind.INVALID_INPUT)
 _START = (*_MUTATION, Kind.INVALID_PARAMETER, Kind.UNKNOWN_WORKFLOW, Kind.RUN_EXISTS, Kind.KEY_REUSED)
-_READ = (Kind.UNKNOWN_RUN, Kind.INVALID_PARAMETER)
+_READ = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.INVALID_PARAMETER)
 _FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
 
 
@@ -81,7 +81,7 @@ def _alone(type_: Any) -> Json:
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
     told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
-    own = [*told, Trace, Problem, StartRun, CancelRun, SendSignal, Decide]
+    own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
@@ -198,10 +198,24 @@ def _run_paths() -> Json:
             }
         },
     }
-    paths |= _inlet_paths(run)
+    paths |= _inlet_paths(run) | _fork_paths(run)
     listing = _get("list_runs", "Runs, newest first.", {"200": _json("A page.", _ref("RunList"))}, where)
     one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID]} | item for part, item in paths.items()}
     return {"/v1/runs": listing} | one
+
+
+def _fork_paths(run: Json) -> Json:
+    key = _header("Idempotency-Key", "The same key and request give the same run for ever.", maxLength=255)
+    kinds = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.UNKNOWN_WORKFLOW, Kind.NO_FORK, Kind.KEY_REUSED)
+
+    def post(name: str, summary: str) -> Json:
+        item: Json = {"operationId": name, "summary": summary, "tags": ["runs"], "parameters": [key]}
+        item["responses"] = {"202": _json("The new run.", run)} | _problems(*_MUTATION, Kind.INVALID_PARAMETER, *kinds)
+        return {"post": item}
+
+    fork = post("fork_run", "Start a new run with the results of this one.")
+    fork["post"]["requestBody"] = {"content": _content(_ref("ForkRun"))}
+    return {"/fork": fork, "/retry": post("retry_run", "Start a run that failed again, from its last good step.")}
 
 
 def _inlet_paths(run: Json) -> Json:

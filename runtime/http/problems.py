@@ -21,10 +21,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ...transports import InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunState, StoreUnavailable
+from ...transports import InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunPruned, RunState, StoreUnavailable
 from ..errors import (
     CursorAhead,
     DecisionConflict,
+    ForkInvalid,
     InputInvalid,
     NotStarted,
     PayloadInvalid,
@@ -64,9 +65,11 @@ class Kind(enum.Enum):
     NOT_ACCEPTABLE = 406, "not-acceptable", "None of the accepted types can be given here"
     RUN_ENDED = 409, "run-ended", "The run has ended"
     RUN_EXISTS = 409, "run-exists", "A run with this id exists"
+    NO_FORK = 409, "no-fork", "The run cannot be forked or retried so"
     DECIDED = 409, "decided", "The approval was decided otherwise"
     CURSOR_AHEAD = 409, "cursor-ahead", "The cursor is ahead of the log"
     RUN_CANCELED = 409, "run-canceled", "The run was canceled"
+    PRUNED = 410, "pruned", "The run's log was removed"
     BODY_TOO_LARGE = 413, "body-too-large", "The body is too large"
     UNSUPPORTED_TYPE = 415, "unsupported-type", "The body's type is not supported"
     MISDIRECTED = 421, "misdirected", "The host asked for is not served here"
@@ -92,6 +95,8 @@ TABLE: Mapping[type[Exception], Kind] = {
     PayloadInvalid: Kind.INVALID_INPUT,
     UnknownInlet: Kind.UNKNOWN_INLET,
     DecisionConflict: Kind.DECIDED,
+    ForkInvalid: Kind.NO_FORK,
+    RunPruned: Kind.PRUNED,
     RunNotFound: Kind.UNKNOWN_RUN,
     RunEnded: Kind.RUN_ENDED,
     RunFailed: Kind.RUN_FAILED,

@@ -6,7 +6,7 @@ be refused is refused before the run is written). Leaving a stream or a wait nev
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -14,8 +14,9 @@ from msgspec import UNSET, Meta, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ...transports import KeyConflict, Run, Stored
+from ...transports import KeyConflict, Run
 from ..errors import CursorAhead, UnknownWorkflow, WaitTimedOut
+from ..inlets import history
 from ..log import Output
 from ..records import OutputDelta, OutputReset, RunQueued, decode
 from ..runs import Runs, RunView, ends, outcome
@@ -56,6 +57,16 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     metadata: Annotated[dict[Label, Annotated[str, Meta(max_length=1000)]], Meta(max_length=50)] = {}
     tags: Annotated[tuple[Label, ...], Meta(max_length=50)] = ()
     timeout_s: Annotated[float, Meta(gt=0, le=YEAR_S)] | None = None
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+    tenant: Annotated[str, Meta(max_length=100)] = ""
+    delay_s: Annotated[float, Meta(ge=0, le=YEAR_S)] = 0
+
+
+class ForkRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a run is forked: at a step (null: keep all results), with other arguments (left out: the same)."""
+
+    at: Annotated[str, Meta(max_length=200)] | None = None
+    input: msgspec.Raw | UnsetType = UNSET
 
 
 class CancelRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,6 +121,9 @@ class RunResource:
                 metadata=body.metadata,
                 timeout_s=body.timeout_s,
                 trace_id=trace,
+                priority=body.priority,
+                tenant=body.tenant,
+                delay_s=body.delay_s,
             )
         except KeyConflict as error:
             if key is not None and error.key == key:
@@ -191,7 +205,7 @@ class RunResource:
         if wanted == EVENT_STREAM:
             return await self._stream(request, runs, run, cursor(request), kinds=OUTPUT_KINDS)
         output = Output()
-        async for page in _log(runs, run):
+        async for page in history(runs.transport, run):
             for stored in page:
                 if stored.kind in OUTPUT_KINDS:
                     output.apply(decode(stored))
@@ -204,10 +218,30 @@ class RunResource:
         """Fold the log into the run's trace."""
         runs = self._runs()
         fold = TraceFold()
-        async for page in _log(runs, await runs.transport.run(request.path_params["run_id"])):
+        async for page in history(runs.transport, await runs.transport.run(request.path_params["run_id"])):
             for stored in page:
                 fold.apply(decode(stored))
         return views.reply(fold.trace)
+
+    async def fork(self, request: Request) -> Response:
+        """Start a new run with the results of this one."""
+        runs, key = self._runs(), idempotency_key(request)
+        body = await read_json(request, ForkRun, self._options)
+        changed = None if body.input is UNSET else bytes(body.input)
+        run, new = await runs.fork(request.path_params["run_id"], at=body.at, input=changed, key=key)
+        return await self._started(request, runs, run, new=new)
+
+    async def retry(self, request: Request) -> Response:
+        """Start a run that failed again, from its last good step, as a new run."""
+        runs = self._runs()
+        run, new = await runs.retry(request.path_params["run_id"], key=idempotency_key(request))
+        return await self._started(request, runs, run, new=new)
+
+    async def _started(self, request: Request, runs: Runs, run: Run, *, new: bool) -> Response:
+        headers = {"location": views.run_path(views.root_of(request), run.run_id)} | RETRY_AFTER
+        if not new:
+            headers["idempotent-replayed"] = "true"
+        return views.reply(views.run_object(views.root_of(request), await runs.view(run.run_id)), 202, headers)
 
     async def cancel(self, request: Request) -> Response:
         """Ask the run to stop; asking again changes nothing."""
@@ -237,15 +271,6 @@ async def _envelope(runs: Runs, run_id: str) -> Envelope:
     first = decode((await runs.transport.read(run_id, 0, 1))[0]).record
     assert isinstance(first, RunQueued)
     return Envelope(run_id, first.trace_id)
-
-
-async def _log(runs: Runs, run: Run) -> AsyncIterator[list[Stored]]:
-    """A log as far as it goes now, page by page."""
-    after = 0
-    while after < run.seq:
-        page = await runs.transport.read(run.run_id, after, min(1000, run.seq - after))
-        yield page
-        after = page[-1].seq
 
 
 def _check_cursor(run: Run, after: int) -> None:

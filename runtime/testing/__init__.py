@@ -9,25 +9,46 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .auditor import Audit, audit
     from .clock import Deadlock, OutsideWorld, VirtualLoop, virtual_backend
     from .conformance import TransportSuite
-    from .crash import Severed, Trial, crash_everywhere
+    from .crash import Severed, Trial, crash_everywhere, crash_twice_everywhere
+    from .endurance import Endured, endure
+    from .faults import Fault, FaultKind, FaultPlan, draw_faults
+    from .laws import Finding
+    from .nodes import outside
 
 __all__ = [
+    "Audit",
     "Deadlock",
+    "Endured",
+    "Fault",
+    "FaultKind",
+    "FaultPlan",
+    "Finding",
     "OutsideWorld",
     "Severed",
     "TransportSuite",
     "Trial",
     "VirtualLoop",
+    "audit",
     "crash_everywhere",
+    "crash_twice_everywhere",
+    "draw_faults",
+    "endure",
+    "outside",
     "virtual_backend",
 ]
 
 _HOME = {
+    "auditor": ("Audit", "audit"),
     "clock": ("Deadlock", "OutsideWorld", "VirtualLoop", "virtual_backend"),
     "conformance": ("TransportSuite",),
-    "crash": ("Severed", "Trial", "crash_everywhere"),
+    "crash": ("Severed", "Trial", "crash_everywhere", "crash_twice_everywhere"),
+    "endurance": ("Endured", "endure"),
+    "faults": ("Fault", "FaultKind", "FaultPlan", "draw_faults"),
+    "laws": ("Finding",),
+    "nodes": ("outside",),
 }
 _MODULE = {name: f"{__name__}.{home}" for home, names in _HOME.items() for name in names}
 

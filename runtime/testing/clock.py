@@ -19,116 +19,152 @@ Use it for a test module by overriding the backend fixture of anyio's pytest plu
 or outside pytest with `anyio.run(main, backend="asyncio", backend_options=virtual_backend(seed)[1])`, or with
 `asyncio.Runner(loop_factory=VirtualLoop)`.
 
-Order: tasks that are ready in the same turn of the loop run first come first served (seed 0, asyncio's own order) or in
-an order drawn from the seed. Plain callbacks keep the first-in-first-out order that asyncio promises.
+Order: task steps that are ready in the same turn of the loop run first come first served (seed 0, asyncio's own order)
+or in an order drawn from the seed, starting from the order in which their tasks began: libraries keep tasks in sets,
+whose order changes from process to process. For the same reason tasks that are canceled together, which is what such
+sets are for, step in the order in which they began under seed 0 too. Plain callbacks keep the first-in-first-out order
+that asyncio promises. `trace_hash()` tells whether two runs went the same way, over processes and hash seeds.
+
+The environment variable GREENROOM_SEED sets the seed wherever a test does not; an error that comes out of a loop with a
+seed carries a note of it.
 
 Laws (law 12, every failure is reproducible from a printed seed):
-1. Nothing outside the loop can wake it. Sockets, pipes, subprocesses, signals, name look-ups and calls from other
-   threads raise `OutsideWorld`, which names the culprit.
+1. Nothing outside the loop can wake it. Sockets, pipes, threads, subprocesses, signals, name look-ups and calls from
+   other threads raise `OutsideWorld`, which names the culprit.
 2. A wait that nothing can end raises `Deadlock`, which names the tasks that wait.
-3. `run_in_executor` calls the function at once, in the loop's own thread.
+3. `asyncio.to_thread`, `anyio.to_thread.run_sync` and `run_in_executor` call the function at once, in the loop's own
+   thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
+import os
 import random
-import selectors
-import threading
+import weakref
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextvars import Context
-from functools import partial
-from typing import Any, Never, TypeVar
+from typing import Any
 
-from typing_extensions import TypeVarTuple, Unpack
+from .borders import OutsideWorld, SealedLoop
 
-R = TypeVar("R")
-Ts = TypeVarTuple("Ts")
+__all__ = ["Deadlock", "OutsideWorld", "VirtualLoop", "environment_seed", "virtual_backend"]
+
+SEED = "GREENROOM_SEED"
+"""The environment variable that sets the seed of every loop that is given none."""
 
 
 class Deadlock(RuntimeError):
     """Nothing is ready, no timer is pending: the tasks named in the message would wait for ever."""
 
 
-class OutsideWorld(RuntimeError):
-    """Code on virtual time touched something real: a socket, a process, a signal or another thread."""
-
-
-def virtual_backend(seed: int = 0) -> tuple[str, dict[str, Any]]:
+def virtual_backend(seed: int | None = None) -> tuple[str, dict[str, Any]]:
     """Backend name and options for anyio: what the `anyio_backend` fixture of a test module returns.
 
     Args:
-        seed: the order of tasks that are ready together; 0 is first come first served.
+        seed: the order of tasks that are ready together; None is what GREENROOM_SEED says, or else 0.
     """
-    return "asyncio", {"loop_factory": partial(VirtualLoop, seed)}
+    return "asyncio", {"loop_factory": functools.partial(VirtualLoop, seed)}
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+def environment_seed() -> int:
+    """Return what GREENROOM_SEED says, or 0.
+
+    Raises:
+        ValueError: it is not a whole number.
+    """
+    text = os.environ.get(SEED, "").strip() or "0"
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{SEED} is {text!r}: give a whole number, like {SEED}=7") from None
+
+
+class VirtualLoop(SealedLoop):
     """An event loop whose clock jumps from timer to timer, starting at 0.0 seconds.
 
     Args:
-        seed: the order of tasks that are ready in the same turn; 0 is first come first served.
+        seed: the order of tasks that are ready in the same turn; 0 is first come first served; None is what
+            GREENROOM_SEED says, or else 0.
+
+    Attributes:
+        seed: the seed.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    _closed = True  # of asyncio: a loop whose seed was refused has nothing to close
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = environment_seed() if seed is None else seed
         self._now = 0.0
-        self._order = random.Random(seed) if seed else None  # noqa: S311 - an order of tasks is no secret
-        self._intruder: OutsideWorld | None = None
-        self._home = threading.get_ident()
-        super().__init__(_NullSelector(self))
+        self._order = random.Random(self.seed) if self.seed else None  # noqa: S311 - an order of tasks is no secret
+        self._births: weakref.WeakKeyDictionary[asyncio.Task[Any], int] = weakref.WeakKeyDictionary()
+        self._born = 0
+        self._trace = hashlib.blake2b(digest_size=8)
+        super().__init__()
         self._clock_resolution = 1e-6  # of asyncio: at its 1 ns a timer a year ahead is never quite due
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
 
-    def call_soon_threadsafe(
-        self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
-    ) -> asyncio.Handle:
-        """Schedule a callback from the loop's own thread; from any other thread it ends the run."""
-        if threading.get_ident() != self._home:
-            self._intruder = OutsideWorld(
-                f"thread {threading.current_thread().name!r} called {callback!r} into a virtual loop: "
-                "run the work in the loop's thread (loop.run_in_executor does) or test it on a real loop"
-            )
-            raise self._intruder
-        return self.call_soon(callback, *args, context=context)
+    def trace_hash(self) -> str:
+        """Return a digest of every task step so far: when it ran, which task it was of, and in which order."""
+        return self._trace.hexdigest()
 
-    def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], R], *args: *Ts) -> asyncio.Future[R]:
-        """Call the function now; the future that comes back is already done."""
-        future: asyncio.Future[R] = self.create_future()
+    def run_until_complete(self, future: Any) -> Any:
+        """Run until the future is done; an error takes a note of the seed with it."""
         try:
-            future.set_result(func(*args))
+            return super().run_until_complete(future)
         except Exception as error:
-            future.set_exception(error)
-        return future
+            if self.seed:
+                note = f"virtual loop of seed {self.seed}: run it again with {SEED}={self.seed}"
+                if note not in getattr(error, "__notes__", ()):
+                    error.add_note(note)
+            raise
 
     def advance(self, timeout: float | None) -> None:
         """Start the next turn of the loop `timeout` virtual seconds from now; None: nothing would ever end the wait.
 
         Raises:
             Deadlock: the wait would last for ever.
-            OutsideWorld: another thread called into the loop.
         """
-        if self._intruder is not None:
-            intruder, self._intruder = self._intruder, None
-            raise intruder
         if timeout is None:
             raise Deadlock(self._deadlock())
         self._now += timeout
-        if self._order is not None:
-            self._permute(self._order)
+        self._line_up()
 
-    def _permute(self, order: random.Random) -> None:
-        """Shuffle the steps of tasks that are ready, among the places that they hold in the line."""
+    def _line_up(self) -> None:
+        """Put the task steps that are ready in their order, among the places that they hold in the line."""
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]  # of asyncio.BaseEventLoop
-        places = [place for place, handle in enumerate(ready) if _is_step(handle)]
-        steps = [ready[place] for place in places]
-        order.shuffle(steps)
-        for place, step in zip(places, steps, strict=True):
-            ready[place] = step
+        places: list[int] = []
+        steps: list[tuple[int, asyncio.Handle, asyncio.Task[Any]]] = []
+        for place, handle in enumerate(ready):
+            task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+            if isinstance(task, asyncio.Task):
+                places.append(place)
+                steps.append((self._birth(task), handle, task))
+        if not steps:
+            return
+        if self._order is not None:
+            steps.sort(key=_birth)
+            self._order.shuffle(steps)
+        else:
+            canceled = [place for place, (_, _, task) in enumerate(steps) if task.cancelling()]
+            in_order = sorted((steps[place] for place in canceled), key=_birth)
+            for place, step in zip(canceled, in_order, strict=True):
+                steps[place] = step
+        names = (f"{birth} {getattr(task.get_coro(), '__qualname__', '')}" for birth, _, task in steps)
+        self._trace.update(f"{self._now!r} {' '.join(names)}\n".encode())
+        for place, (_, handle, _) in zip(places, steps, strict=True):
+            ready[place] = handle
+
+    def _birth(self, task: asyncio.Task[Any]) -> int:
+        birth = self._births.get(task)
+        if birth is None:
+            birth = self._births[task] = self._born
+            self._born += 1
+        return birth
 
     def _deadlock(self) -> str:
         lines = [
@@ -140,58 +176,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         lines.append(f"set what they wait for, or give the wait a timeout (seed {self.seed})")
         return "\n".join(lines)
 
-    def _refuse(self, *args: Any, **kwargs: Any) -> Never:
-        raise OutsideWorld(
-            f"a virtual loop has no sockets, processes, signals or name look-ups, but was asked for one with {args!r}: "
-            "use an in-process fake, or test this on a real loop"
-        )
 
-    async def _refuse_later(self, *args: Any, **kwargs: Any) -> Never:
-        self._refuse(*args, **kwargs)
-
-    add_signal_handler: Any = _refuse
-    create_connection: Any = _refuse_later
-    create_datagram_endpoint: Any = _refuse_later
-    create_server: Any = _refuse_later
-    create_unix_connection: Any = _refuse_later
-    create_unix_server: Any = _refuse_later
-    connect_read_pipe: Any = _refuse_later
-    connect_write_pipe: Any = _refuse_later
-    getaddrinfo: Any = _refuse_later
-    getnameinfo: Any = _refuse_later
-    sock_accept: Any = _refuse_later
-    sock_connect: Any = _refuse_later
-    subprocess_exec: Any = _refuse_later
-    subprocess_shell: Any = _refuse_later
-
-
-def _is_step(handle: asyncio.Handle) -> bool:
-    return isinstance(getattr(handle._callback, "__self__", None), asyncio.Task)  # type: ignore[attr-defined]
-
-
-class _NullSelector(selectors.BaseSelector):
-    """Accepts the loop's own wake-up pipe and nothing else; turns every wait into a jump of the clock."""
-
-    def __init__(self, loop: VirtualLoop) -> None:
-        self._loop = loop
-        self._keys: dict[Any, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        if self._keys:
-            raise OutsideWorld(
-                f"a virtual loop cannot wait for file {fileobj!r}, wanted by {data!r}: "
-                "use an in-process fake, or test this on a real loop"
-            )
-        descriptor = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        self._keys[fileobj] = selectors.SelectorKey(fileobj, descriptor, events, data)
-        return self._keys[fileobj]
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._keys.pop(fileobj)
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._loop.advance(timeout)
-        return []
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._keys
+def _birth(step: tuple[int, asyncio.Handle, asyncio.Task[Any]]) -> int:
+    return step[0]

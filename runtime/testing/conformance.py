@@ -40,6 +40,7 @@ from ...transports import (
     Watch,
     WorkerInfo,
     control_topic,
+    end_topic,
     log_topic,
 )
 from .conformance_lanes import LaneRules
@@ -95,7 +96,8 @@ class TransportSuite(LaneRules, LogRules):
 
     async def test_a_store_says_where_it_is_and_what_a_write_survives(self, store: Transport) -> None:
         """And has every method of the contract."""
-        assert isinstance(store, Transport)
+        named = {*vars(Transport), *Transport.__annotations__}
+        assert [name for name in sorted(named) if not name.startswith("_") and not hasattr(store, name)] == []
         assert "://" in store.url
         assert store.durability
 
@@ -232,6 +234,15 @@ class TransportSuite(LaneRules, LogRules):
                 await quiet(watch)
                 await store.post("r", entries(1, "signal"))
                 assert await watch.wait(PATIENCE_S)
+
+    async def test_the_end_of_a_run_wakes_who_watches_for_it(self, store: Transport, other: Transport) -> None:
+        """From another client of the same store too."""
+        lease = (await claimed(store)).lease
+        async with store.watch(end_topic("r")) as here, other.watch(end_topic("r")) as there:
+            await quiet(there)
+            await store.append(lease, entries(1), Finish(RunState.COMPLETED))
+            assert await here.wait(PATIENCE_S)
+            assert await there.wait(PATIENCE_S)
 
     async def test_claimers_are_woken_when_a_run_becomes_due(self, store: Transport, other: Transport) -> None:
         """By a new run, a hand-over, and a signal to a waiting run."""

@@ -18,7 +18,6 @@ from ...transports import (
     NewRun,
     Park,
     RunFilter,
-    RunNotFound,
     RunPruned,
     RunState,
     Terms,
@@ -184,8 +183,9 @@ class LaneRules:
         assert await store.blob_get("r", digest(data)) == data
         with pytest.raises(BlobNotFound):
             await store.blob_get("r", "0" * 32)
-        with pytest.raises(RunNotFound):
-            await store.blob_put("nobody", digest(data), data)
+        await store.blob_put("later", digest(data), data)
+        await put(store, "later")
+        assert await store.blob_get("later", digest(data)) == data
 
     async def test_pruning_removes_whole_runs_that_ended_before_a_time(self, store: Transport, clock: Clock) -> None:
         """The longest ended first; live runs and later ones stay; readers are told."""
@@ -206,6 +206,17 @@ class LaneRules:
                 await ask
         with pytest.raises(BlobNotFound):
             await store.blob_get("r0", "x")
+
+    async def test_pruning_may_keep_a_number(self, store: Transport, clock: Clock) -> None:
+        """Those that ended last."""
+        for n in range(5):
+            await put(store, f"r{n}")
+            (got,) = await claims(store, limit=1)
+            clock.advance(10)
+            await store.append(got.lease, [Entry("k", b"")], Finish(RunState.COMPLETED))
+        assert await store.prune(0, keep=5, limit=10) == 0
+        assert await store.prune(0, keep=3, limit=10) == 2
+        assert [run.run_id for run in (await store.runs(RunFilter())).runs] == ["r4", "r3", "r2"]
 
     async def test_the_key_of_a_pruned_run_stays_its_own(self, store: Transport, clock: Clock) -> None:
         """So does its id (law 1)."""

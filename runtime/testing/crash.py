@@ -1,5 +1,7 @@
 """Crash everywhere: a workflow run once as it should be, and then once for every place it can be cut off at.
 
+`crash_twice_everywhere` does so for every pair of places: the worker that takes over is lost as well.
+
 Why: that a workflow survives a lost worker should be a test of three lines, not a hope. Each trial cuts the
 worker off its store after one more append (the append stands, its reply is lost), kills it, and lets another
 worker take over. Every trial must end like the clean run, with one result per step (laws 1, 3, 5).
@@ -9,8 +11,9 @@ Run it on virtual time: leases then cost nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import anyio
 import msgspec
@@ -22,21 +25,30 @@ from ..records import Event
 from ..router import RouterConfig
 from ..runs import Runs
 from ..worker import WorkerSettings, open_worker
+from .auditor import audit
+from .laws import Finding
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the workflow: `cut_after` appends of its first worker (0: never), and what came of it."""
+    """One run of the workflow, and what came of it.
+
+    Attributes:
+        cut_after: after how many appends its first worker was lost; 0: never.
+        then_after: after how many appends the second one was; 0: never.
+    """
 
     cut_after: int
+    then_after: int = 0
     state: RunState
     result: bytes
     output: str
     takeovers: int
     replayed: int
     recorded_twice: tuple[str, ...]
+    findings: tuple[Finding, ...]
     events: tuple[Event, ...]
 
 
@@ -79,11 +91,10 @@ class Severed:
         return call
 
 
-async def crash_everywhere(
-    workflow: Workflow[P, R] | tuple[Workflow[P, R], *tuple[Workflow[..., Any], ...]],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> list[Trial]:
+Cast: TypeAlias = Workflow[P, R] | tuple[Workflow[P, R], *tuple[Workflow[..., Any], ...]]
+
+
+async def crash_everywhere(workflow: Cast[P, R], *args: P.args, **kwargs: P.kwargs) -> list[Trial]:
     """Run a workflow once undisturbed, then with a crash after every append; return the trials, clean one first.
 
     Args:
@@ -92,46 +103,70 @@ async def crash_everywhere(
         **kwargs: its arguments.
 
     Raises:
-        AssertionError: a trial ended otherwise than the clean run, or recorded a step twice; says which.
+        AssertionError: a trial ended otherwise than the clean run, or broke a law; says which.
     """
     troupe = (workflow,) if isinstance(workflow, Workflow) else workflow
-    data = troupe[0].encode(troupe[0].bind(*args, **kwargs))
-    clean = await _trial(troupe, data, 0)
-    trials = [clean]
-    while True:
-        trial = await _trial(troupe, data, len(trials))
+    return await _crash(troupe, troupe[0].encode(troupe[0].bind(*args, **kwargs)), pairs=False)
+
+
+async def crash_twice_everywhere(workflow: Cast[P, R], *args: P.args, **kwargs: P.kwargs) -> list[Trial]:
+    """Like `crash_everywhere`, and the worker that takes over is lost after each of its appends too: n * n / 2 trials.
+
+    Raises:
+        AssertionError: a trial ended otherwise than the clean run, or broke a law; says which.
+    """
+    troupe = (workflow,) if isinstance(workflow, Workflow) else workflow
+    return await _crash(troupe, troupe[0].encode(troupe[0].bind(*args, **kwargs)), pairs=True)
+
+
+async def _crash(troupe: Sequence[Workflow[..., Any]], data: bytes, *, pairs: bool) -> list[Trial]:
+    trials = [clean := await _trial(troupe, data)]
+    for first in itertools.count(1):
+        trial = await _trial(troupe, data, first)
         if not trial.cut_after:
             return trials
-        trials.append(trial)
-        where = f"cut after append {trial.cut_after}"
-        assert trial.state == clean.state, f"{where}: ended {trial.state}, not {clean.state}"
-        assert trial.result == clean.result, f"{where}: result {trial.result!r}, not {clean.result!r}"
-        assert sorted(trial.output) == sorted(clean.output), f"{where}: output {trial.output!r}"
-        assert not trial.recorded_twice, f"{where}: steps recorded twice: {trial.recorded_twice}"
+        trials.append(_like(trial, clean))
+        for second in itertools.count(1) if pairs else ():
+            trial = await _trial(troupe, data, first, second)
+            if not trial.then_after:
+                break
+            trials.append(_like(trial, clean))
+    return trials
 
 
-async def _trial(workflows: Sequence[Workflow[..., Any]], data: bytes, cut_after: int) -> Trial:
+def _like(trial: Trial, clean: Trial) -> Trial:
+    where = f"cut after append {trial.cut_after}" + (f" and {trial.then_after}" if trial.then_after else "")
+    assert trial.state == clean.state, f"{where}: ended {trial.state}, not {clean.state}"
+    assert trial.result == clean.result, f"{where}: result {trial.result!r}, not {clean.result!r}"
+    assert sorted(trial.output) == sorted(clean.output), f"{where}: output {trial.output!r}"
+    assert not trial.recorded_twice, f"{where}: steps recorded twice: {trial.recorded_twice}"
+    assert not trial.findings, f"{where}: {trial.findings}"
+    return trial
+
+
+async def _trial(workflows: Sequence[Workflow[..., Any]], data: bytes, *cuts: int) -> Trial:
     async with open_transport("memory://", clock=anyio.current_time) as store:
         runs = Runs(store, {workflow.name: workflow for workflow in workflows})
         run, _ = await runs.start(workflows[0].name, data)
         settings = WorkerSettings(lease_s=1.0, seed=0)
-        cut = False
-        if cut_after:
-            line = Severed(store, after=cut_after)
-            cut = await _work_until_cut(line, runs, run.run_id, settings)
-        if not cut:
-            cut_after = 0
+        made = [0, 0]
+        for number, cut in enumerate(cuts):
+            if not await _work_until_cut(Severed(store, after=cut), runs, run.run_id, settings):
+                break
+            made[number] = cut
         async with open_worker(store, runs.workflows, settings, RouterConfig(models={})):
             view = await runs.wait(run.run_id)
         events = tuple([event async for event in runs.events(run.run_id)])
         return Trial(
-            cut_after=cut_after,
+            cut_after=made[0],
+            then_after=made[1],
             state=view.run.state,
             result=bytes(view.result),
             output=fold_output(events),
             takeovers=sum(getattr(event.record, "takeover", False) for event in events),
             replayed=getattr(events[-1].record, "replayed", 0),
             recorded_twice=tuple(recorded_twice(events)),
+            findings=(await audit(store)).findings,
             events=events,
         )
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from .runtime.policies import Cache, Rate, Retry, Timeout
     from .runtime.router import Router, RouterConfig
     from .runtime.router.llm import llm
+    from .runtime.schedules import Cron, Every
     from .runtime.scope import child, emit, fan_out, idempotency_key, now, random, run_id, sleep, status, uuid
     from .runtime.signals import Approval, Decision, Signal
+    from .runtime.upkeep import Retention
     from .runtime.worker import Worker, WorkerSettings
 
 __version__ = version("greenroom")
@@ -43,11 +45,14 @@ __all__ = [
     "Component",
     "ConfigInvalid",
     "Crash",
+    "Cron",
     "Decision",
     "DefinitionInvalid",
+    "Every",
     "GreenroomError",
     "InputInvalid",
     "Rate",
+    "Retention",
     "Retry",
     "Router",
     "RouterConfig",
@@ -101,8 +106,10 @@ _HOME = {
     "policies": ("Cache", "Rate", "Retry", "Timeout"),
     "router": ("Router", "RouterConfig"),
     "router.llm": ("llm",),
+    "schedules": ("Cron", "Every"),
     "scope": ("child", "emit", "fan_out", "idempotency_key", "now", "random", "run_id", "sleep", "status", "uuid"),
     "signals": ("Approval", "Decision", "Signal"),
+    "upkeep": ("Retention",),
     "worker": ("Worker", "WorkerSettings"),
 }
 _MODULE = {name: f"greenroom.runtime.{home}" for home, names in _HOME.items() for name in names}

@@ -106,6 +106,51 @@ async def test_a_timer_fires_once_and_an_interval_until_it_is_canceled() -> None
     assert seen == [("tick", 2), ("tick", 4), ("once", 5), ("tick", 6)]
 
 
+async def test_an_idle_message_comes_when_no_other_has_come_for_a_while() -> None:
+    """Akka's receive timeout."""
+    seen: list[tuple[Any, int]] = []
+
+    class Passive(Actor[Any]):
+        async def started(self) -> None:
+            self.timer = self.context.idle(10, "idle")
+
+        async def receive(self, message: Any) -> None:
+            seen.append((message, int(asyncio.get_running_loop().time())))
+            if message == "long":
+                await asyncio.sleep(100)
+            if message == "enough":
+                self.timer.cancel()
+
+    def last() -> Any:
+        return seen[-1][0]
+
+    async with supervise(root(a=Passive)) as tree:
+        for number in range(7):
+            tree.ref("a").tell(number)
+            await asyncio.sleep(6)
+        await asyncio.sleep(14)
+        assert seen[-1:] == [("idle", 50)]
+        tree.ref("a").tell("long")
+        await asyncio.sleep(105)
+        assert last() == "long"
+        await asyncio.sleep(20)
+        assert last() == "idle"
+        tree.ref("a").tell("enough")
+        await asyncio.sleep(100)
+        assert last() == "enough"
+
+
+async def test_an_idle_time_or_an_interval_of_nothing_is_refused() -> None:
+    class Hasty(Echo):
+        async def started(self) -> None:
+            for wrong in (self.context.idle, self.context.every):
+                with pytest.raises(ValueError, match="give more than 0 seconds"):
+                    wrong(0, "now")
+
+    async with supervise(root(a=Hasty)):
+        pass
+
+
 async def test_timers_die_with_the_life_that_set_them() -> None:
     class Reminder(Echo):
         async def started(self) -> None:
@@ -478,6 +523,18 @@ async def test_a_handler_that_waits_holds_up_nobody_else() -> None:
             assert await tree.ref("e").ask(Get()) == 1
         for name in "wx":
             await tree.stop_child(name)
+
+
+async def test_an_actor_whose_handlers_wait_goes_on_after_its_turn_though_nobody_else_has_work() -> None:
+    class Waiter(Actor[Any]):
+        async def receive(self, message: Any) -> Any:
+            await asyncio.sleep(0.1)
+            return message
+
+    async with supervise(root(w=Waiter)) as tree:
+        for number in range(300):
+            tree.ref("w").tell(number)
+        assert await tree.ref("w").ask("the last", timeout=100) == "the last"
 
 
 async def test_actors_on_many_hosts_at_once_leave_a_bounded_number_of_spare_ones() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import anyio
@@ -18,6 +19,7 @@ from greenroom.actors import (
     MailboxFull,
     MailboxSpec,
     Overflow,
+    Ref,
     Restart,
     StrayCancellation,
     Supervisor,
@@ -101,7 +103,7 @@ async def test_questions_queued_behind_a_crash_are_answered_by_the_next_life() -
         for message in (Boom("x"), "second", "third"):
             group.start_soon(ask, message)
         await settle()
-        assert answers == ["died", "second", "third"]
+        assert sorted(answers) == ["died", "second", "third"]
 
 
 async def test_asking_the_dead_fails_at_once_and_telling_them_makes_a_dead_letter(stage: Stage) -> None:
@@ -141,6 +143,41 @@ async def test_a_late_answer_is_dropped() -> None:
         gate.set()
         assert await tree.ref("a").ask("next", timeout=1) == "next"
     assert log == ["begin slow", "end slow", "begin next", "end next"]
+
+
+async def test_questions_with_one_timeout_expire_each_at_its_own_time() -> None:
+    kind, _, _ = gated()
+    loop = asyncio.get_running_loop()
+    ends: list[float] = []
+
+    async def ask(ref: Ref[Any], after: float, timeout: float) -> None:
+        await asyncio.sleep(after)
+        with pytest.raises(AskTimeout):
+            await ref.ask("slow", timeout=timeout)
+        ends.append(loop.time())
+
+    async with supervise(alone(kind, shutdown=0)) as tree, asyncio.TaskGroup() as group:
+        ref = tree.ref("a")
+        for after, timeout in [(0, 5), (1, 5), (2, 1), (2, 5), (9, 5), (9, 0)]:
+            group.create_task(ask(ref, after, timeout))
+        canceled = group.create_task(ref.ask("canceled", timeout=5))
+        await asyncio.sleep(0.5)
+        canceled.cancel()
+    assert ends == pytest.approx([3, 5, 6, 7, 9, 14])
+
+
+@pytest.mark.parametrize("timeouts", [1, 100])
+async def test_a_tree_that_has_ended_leaves_no_timer_of_a_question(timeouts: int) -> None:
+    async with supervise(alone(Echo)) as tree:
+        ref = tree.ref("a")
+        for number in range(timeouts):
+            assert await ref.ask(Get(), timeout=5 + number) == 0
+        kept = ref.mailbox.commons.deadlines.timeouts
+        assert 1 <= len(kept) <= 16
+    assert kept == {}
+    with pytest.raises(ActorDied):
+        await ref.ask(Get(), timeout=5)
+    assert kept == {}
 
 
 async def test_a_question_that_timed_out_in_the_queue_is_skipped(stage: Stage) -> None:
@@ -314,7 +351,7 @@ async def test_block_makes_tell_fail_and_send_wait_its_turn() -> None:
             tree.ref("a").tell(3)
         for number in (3, 4, 5):
             group.start_soon(tree.ref("a").send, number)
-        await settle()
+            await settle()
         assert len(tree.ref("a").mailbox) == 2
         assert tree.ref("a").mailbox.statistics().senders == 3
         gate.set()
@@ -424,6 +461,50 @@ async def test_a_busy_actor_does_not_starve_the_loop_or_its_neighbours() -> None
         for _ in range(5):
             await asyncio.sleep(0)
         assert turns == ["neighbour at True"]
+
+
+class SkewedLoop(asyncio.SelectorEventLoop):
+    """An event loop on which work seems to take time."""
+
+    skew = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skew
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_slow_handlers_give_the_loop_its_turn_by_the_clock(waiting: bool) -> None:
+    handled = 0
+
+    def work(loop: SkewedLoop) -> None:
+        nonlocal handled
+        handled += 1
+        loop.skew += 0.001
+
+    class Slow(Actor[SkewedLoop]):
+        def receive(self, message: SkewedLoop) -> None:
+            work(message)
+
+    class SlowAsync(Actor[SkewedLoop]):
+        async def receive(self, message: SkewedLoop) -> None:
+            work(message)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SkewedLoop)
+        spec = SupervisorSpec(name="root", children=(ChildSpec(name="a", start=SlowAsync if waiting else Slow),))
+        async with supervise(spec) as tree:
+            for _ in range(100):
+                tree.ref("a").tell(loop)
+            seen = [0]
+            while handled < 100:
+                await asyncio.sleep(0)
+                seen.append(handled)
+            turns = [after - before for before, after in pairwise(seen)]
+            assert max(turns) <= 16
+
+    with asyncio.Runner(loop_factory=SkewedLoop) as runner:
+        runner.run(main())
 
 
 async def test_a_busy_function_actor_does_not_starve_the_loop() -> None:

@@ -15,9 +15,11 @@ from greenroom.actors import (
     ActorDied,
     AlreadyStarted,
     AutoShutdown,
+    ChildExited,
     ChildSpec,
     Escalated,
     Exit,
+    Ignore,
     Mailbox,
     Ref,
     Restart,
@@ -497,6 +499,160 @@ async def test_stop_child_of_a_significant_child_does_not_end_its_supervisor() -
         await tree.stop_child("x")
         await settle()
         assert tree.tree().state == "running"
+
+
+# After OTP's supervisor_SUITE, by its names
+
+
+async def test_start_ignore_is_no_failure_and_keeps_the_place(stage: Stage) -> None:
+    """sup_start_ignore_child."""
+    wanted: list[str] = []
+
+    def factory() -> Echo:
+        if "made" not in wanted:
+            raise Ignore
+        return stage.player("made")()
+
+    class Shy(Echo):
+        async def started(self) -> None:
+            if "shy" not in wanted:
+                raise Ignore
+
+    children = (
+        ChildSpec(name="made", start=factory),
+        ChildSpec(name="shy", start=Shy),
+        ChildSpec(name="t", start=Shy, restart=Restart.TEMPORARY),
+        *stage.children("z"),
+    )
+    async with supervise(root(*children), events=stage.hear) as tree:
+        assert [node.state for node in tree.tree().children] == ["stopped", "stopped", "running"]
+        assert stage.starts == ["root/z"]
+        assert not tree.ref("made").alive
+        ref = await tree.start_actor(ChildSpec(name="late", start=Shy, restart=Restart.TEMPORARY))
+        assert not ref.alive
+        wanted.extend(("made", "shy"))
+        for spec in children[:2]:
+            await tree.start_child(spec)
+        assert stage.starts == ["root/z", "root/made", "root/shy"]
+        assert await tree.ref("shy").ask(Get()) == 0
+    assert not any(event.reason.abnormal for event in stage.of(ChildExited))
+
+
+async def test_a_child_that_ignores_its_restart_is_left_stopped(stage: Stage) -> None:
+    class Once(Echo):
+        async def started(self) -> None:
+            if stage.log:
+                raise Ignore
+            stage.log.append("started")
+
+    async with supervise(root(ChildSpec(name="a", start=Once)), events=stage.hear) as tree:
+        ref = tree.ref("a")
+        ref.tell(Boom("once"))
+        await settle()
+        assert not ref.alive
+        assert stage.restarts == []
+        assert tree.count_children().active == 0
+
+
+async def test_a_child_that_ended_just_before_does_not_hold_up_the_stop(stage: Stage) -> None:
+    """child_unlink: a supervisor never waits for the end of a child that is not there."""
+    async with supervise(root(ChildSpec(name="a", start=Echo, shutdown=None)), events=stage.hear) as tree:
+        tree.ref("a").tell(lambda actor: actor.context.stop())
+        tree.ref("a").tell(lambda actor: asyncio.sleep(1000))
+    assert asyncio.get_running_loop().time() < 1
+
+
+@pytest.mark.parametrize("shutdown", [0, 1, None])
+async def test_a_shutdown_by_the_supervisor_above_is_no_reason_to_restart(stage: Stage, shutdown: float | None) -> None:
+    """permanent_shutdown, transient_shutdown, temporary_shutdown."""
+    children = tuple(
+        ChildSpec(name=restart.value, start=stage.player(restart.value), restart=restart, shutdown=shutdown)
+        for restart in Restart
+    )
+    async with supervise(root(*children), events=stage.hear) as tree:
+        for restart in Restart:
+            await tree.stop_child(restart.value)
+        await settle()
+        assert stage.restarts == []
+        assert [name for name, _ in stage.exits] == [f"root/{restart.value}" for restart in Restart]
+
+
+async def test_temporary_specs_are_not_kept(stage: Stage) -> None:
+    """dont_save_start_parameters_for_temporary_children."""
+    children = [ChildSpec(name=f"t{number}", start=Echo, restart=Restart.TEMPORARY) for number in range(3)]
+    async with supervise(root(*children), events=stage.hear) as tree:
+        tree.ref("t0").tell(Boom("crashed"))
+        tree.ref("t1").tell(lambda actor: actor.context.stop())
+        await tree.stop_child("t2")
+        await settle()
+        assert tree.count_children().specs == 0
+        for spec in children:
+            await tree.start_child(spec)
+        assert tree.count_children().active == 3
+
+
+async def test_multiple_restarts_of_children_that_crash_at_once_are_all_made(stage: Stage) -> None:
+    """multiple_restarts."""
+    async with supervise(root(*stage.children(*"abcde"), intensity=5), events=stage.hear) as tree:
+        for name in "abcde":
+            tree.ref(name).tell(Boom(name))
+        await settle()
+        assert sorted(stage.restarts) == [f"root/{name}" for name in "abcde"]
+        assert tree.count_children().active == 5
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+async def test_each_strategy_escalates_at_its_intensity(stage: Stage, strategy: Strategy) -> None:
+    """one_for_one_escalation, one_for_all_escalation, rest_for_one_escalation."""
+    below = SupervisorSpec(name="below", strategy=strategy, intensity=2, children=stage.children("x", "y"))
+    async with supervise(root(below, *stage.children("z"))) as tree:
+        for _ in range(3):
+            old = tree.supervisor("below")
+            old.ref("x").tell(Boom("x"))
+            await settle()
+        assert tree.supervisor("below") is not old
+        assert stage.take()[-2:] == ["+x", "+y"]
+        assert tree.supervisor("below").count_children().active == 2
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_another_child_that_fails_to_start_in_a_group_restart_has_the_group_tried_again(
+    stage: Stage, strategy: Strategy
+) -> None:
+    """one_for_all_other_child_fails_restart, rest_for_one_other_child_fails_restart."""
+    fails: list[Exception] = []
+    other = ChildSpec(name="y", start=lambda: stage.player("y", fail=fails)())
+    async with supervise(root(*stage.children("x"), other, *stage.children("z"), strategy=strategy)) as tree:
+        stage.take()
+        fails.append(Boom("y will not"))
+        tree.ref("x").tell(Boom("x"))
+        await settle()
+        again = ["+y", "+z"] if strategy is Strategy.REST_FOR_ONE else ["-x shutdown", "+x", "+y", "+z"]
+        assert stage.take() == ["-x crashed", "-z shutdown", "-y shutdown", "+x", "y fails", *again]
+
+
+async def test_a_supervisor_that_ends_by_itself_is_a_normal_child_to_the_one_above(stage: Stage) -> None:
+    """significant_upwards: auto_shutdown of one level may be what ends the next."""
+    part = ChildSpec(name="x", start=Echo, restart=Restart.TRANSIENT, significant=True)
+    below = SupervisorSpec(name="below", auto_shutdown=AutoShutdown.ALL, children=(part,))
+    place = ChildSpec(name="below", start=below, restart=Restart.TRANSIENT, significant=True, shutdown=None)
+    async with supervise(root(place, auto_shutdown=AutoShutdown.ANY), events=stage.hear) as tree:
+        tree.supervisor("below").ref("x").tell(lambda actor: actor.context.stop())
+        await tree.wait()
+    assert stage.restarts == []
+
+
+async def test_intensities_of_three_levels_multiply(stage: Stage) -> None:
+    """(2 + 1) * (1 + 1) * (1 + 1) lives, and then the root gives up."""
+    lowest = SupervisorSpec(name="lowest", intensity=2, period=1000, children=stage.children("x"))
+    middle = SupervisorSpec(name="middle", intensity=1, period=1000, children=(lowest,))
+    top = SupervisorSpec(name="root", intensity=1, period=1000, children=(middle,))
+    with pytest.raises(SupervisorFailed):
+        async with supervise(top) as tree:
+            while True:
+                tree.supervisor("middle").supervisor("lowest").ref("x").tell(Boom("x"))
+                await settle()
+    assert stage.log.count("+x") == 12
 
 
 # Specs

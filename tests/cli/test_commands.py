@@ -48,6 +48,23 @@ def test_a_run_gives_its_result_and_tells_its_progress_and_can_be_read_later(she
     assert shell("cancel", run_id).code == 1
 
 
+def test_runs_are_forked_retried_and_canceled_many_at_once(shell: Shell) -> None:
+    shell("run", "app.py:runtime", "greet", "--input", "name=bob", "-q")
+    [run] = json.loads(shell("ps", "--json").out)
+    [step] = json.loads(shell("trace", run["run_id"], "--json").out)["spans"]
+    forked = shell("fork", "app.py:runtime", run["run_id"], "--at", step["step"], "--input", "name=ann")
+    assert forked.code == 0
+    assert shell("fork", "app.py:runtime", run["run_id"], "--at", "none").code == 2
+    assert shell("retry", "app.py:runtime", run["run_id"]).code == 2
+    assert shell("retry", "app.py:runtime").code == 2
+    assert shell("cancel").code == 2
+    assert "asked 1 runs to stop" in shell("cancel", "--workflow", "greet").err
+    kinds = [json.loads(line)["kind"] for line in shell("logs", forked.out.strip(), "--jsonl").out.splitlines()]
+    assert kinds == ["run.queued", "cancel.requested"]
+    assert json.loads(shell("builds", "--json").out) == [{"build": "", "live_runs": 1, "workers": 0}]
+    assert "0 runs of build x" in shell("builds", "--retire", "x").err
+
+
 def test_quiet_leaves_data_and_json_gives_one_object(shell: Shell) -> None:
     assert shell("run", "app:runtime", "greet", "-i", "name=x", "-q") == (0, '"X 0"\n', "")
     done = shell("run", "app:greet", "-i", "name=x", "-q", "--json")

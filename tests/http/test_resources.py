@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import httpx2
 import msgspec
+import pytest
 
 from greenroom.runtime.records import Failure, LeaseTaken, StepCompleted, StepStarted
 from greenroom.transports import Terms
@@ -250,3 +251,35 @@ async def test_a_record_of_a_newer_version_is_streamed_as_it_is(house: Any) -> N
     await house.hand.append(run_id, Future(worker="w", build="b", fence=9))
     (frame,) = await house.read(f"/v1/runs/{run_id}/events", 1, last=3)
     assert (frame.event, frame.data["data"]["fence"]) == ("future.thing", 9)
+
+
+async def test_a_run_is_forked_and_retried_over_http(house: Any) -> None:
+    """New runs, with where they are; what has not failed is not retried."""
+    run_id = await house.start()
+    await house.hand.claim(run_id)
+    await house.hand.append(run_id, StepStarted(step="s", name="s", attempt=1))
+    await house.hand.append(run_id, StepCompleted(step="s", attempt=1, result=msgspec.Raw(b"1")))
+    refused = await house.client.post(f"/v1/runs/{run_id}/retry")
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:greenroom:problem:no-fork")
+    unknown = await house.client.post(f"/v1/runs/{run_id}/fork", json={"at": "x"})
+    assert unknown.status_code == 409
+    headers = {"idempotency-key": "k"}
+    forked = await house.client.post(f"/v1/runs/{run_id}/fork", json={"input": {"topic": "rum"}}, headers=headers)
+    assert forked.status_code == 202
+    assert (forked.json()["input"], forked.json()["seq"]) == ({"topic": "rum", "posts": 3}, 3)
+    assert forked.headers["location"] == f"/v1/runs/{forked.json()['id']}"
+    again = await house.client.post(f"/v1/runs/{run_id}/fork", json={"input": {"topic": "rum"}}, headers=headers)
+    assert (again.json()["id"], again.headers["idempotent-replayed"]) == (forked.json()["id"], "true")
+    await house.hand.fail(run_id, Failure(type="OSError", message="down"))
+    assert (await house.client.post(f"/v1/runs/{run_id}/retry")).status_code == 202
+
+
+async def test_a_run_may_have_a_lane_and_a_delay(house: Any) -> None:
+    """Priority, tenant, and when it may start."""
+    body = {"input": {"topic": "tea"}, "priority": 3, "tenant": "ann", "delay_s": 60}
+    started = await house.client.post("/v1/workflows/newsroom/runs", json=body)
+    run = await house.store.run(started.json()["id"])
+    assert (run.lane.priority, run.lane.tenant) == (3, "ann")
+    assert run.due == pytest.approx(run.created + 60, abs=5)
+    refused = await house.client.post("/v1/workflows/newsroom/runs", json=body | {"delay_s": -1})
+    assert refused.status_code == 422

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -64,6 +68,20 @@ async def test_an_executor_call_runs_inline_and_carries_its_error() -> None:
         await asyncio.to_thread(divmod, 1, 0)
 
 
+async def test_work_for_a_thread_of_anyio_runs_inline_too() -> None:
+    assert await anyio.to_thread.run_sync(threading.get_ident) == threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        await anyio.to_thread.run_sync(divmod, 1, 0)
+
+
+def test_work_for_a_thread_runs_in_a_thread_on_a_real_loop() -> None:
+    async def main() -> int:
+        return await anyio.to_thread.run_sync(threading.get_ident)
+
+    assert run(main) == threading.get_ident()
+    assert anyio.run(main) != threading.get_ident()
+
+
 def test_a_wait_that_nothing_can_end_names_the_tasks_that_wait() -> None:
     async def main() -> None:
         async with anyio.create_task_group() as group:
@@ -93,6 +111,68 @@ def order_of(seed: int) -> list[tuple[int, int]]:
 
 def test_seed_zero_keeps_the_order_of_creation() -> None:
     assert order_of(0) == [(turn, number) for turn in range(3) for number in range(8)]
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_the_order_in_which_a_library_woke_its_tasks_makes_no_difference(seed: int) -> None:
+    """A set of tasks is iterated by address: the same program would otherwise run differently from day to day."""
+
+    async def main(wake: Callable[[list[asyncio.Event]], list[asyncio.Event]]) -> list[int]:
+        seen: list[int] = []
+        gates = [asyncio.Event() for _ in range(8)]
+
+        async def body(number: int) -> None:
+            await gates[number].wait()
+            seen.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(body, number)
+            await asyncio.sleep(1)
+            for gate in wake(gates):
+                gate.set()
+        return seen
+
+    one = run(partial(main, lambda gates: gates), seed)
+    other = run(partial(main, lambda gates: gates[::-1]), seed)
+    assert one == other != list(range(8))
+
+
+def test_seed_zero_runs_a_new_task_before_its_maker_goes_on_as_asyncio_does() -> None:
+    async def main() -> list[str]:
+        seen: list[str] = []
+
+        async def body() -> None:
+            seen.append("new")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(body())
+            await asyncio.sleep(0)
+            seen.append("maker")
+        return seen
+
+    assert run(main) == ["new", "maker"]
+
+
+def test_tasks_canceled_together_step_in_the_order_in_which_they_began() -> None:
+    async def main() -> list[int]:
+        seen: list[int] = []
+
+        async def body(number: int) -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                seen.append(number)
+
+        tasks = []
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(body(number)) for number in range(8)]
+            await asyncio.sleep(1)
+            for task in reversed(tasks):
+                task.cancel()
+        return seen
+
+    assert run(main) == list(range(8))
 
 
 def test_a_seed_gives_one_order_and_another_seed_another() -> None:
@@ -150,6 +230,29 @@ async def test_connections_servers_processes_and_look_ups_are_refused() -> None:
         loop.add_signal_handler(10, print)
 
 
+async def test_what_code_opens_around_the_loop_is_refused_with_the_line_that_did_it() -> None:
+    here = r"test_clock\.py:\d+, in task '.*', asked for "
+    with pytest.raises(OutsideWorld, match=here + "socket.connect"), socket.socket() as real:
+        real.connect(("127.0.0.1", 9))
+    with pytest.raises(OutsideWorld, match=here + "socket.getaddrinfo"):
+        socket.getaddrinfo("localhost", 80)
+    with pytest.raises(OutsideWorld, match=here + "subprocess.Popen"):
+        subprocess.run([sys.executable, "-V"], check=True)  # noqa: ASYNC221 - refused before it blocks
+    with pytest.raises(OutsideWorld, match=here + r"Thread\.start.*stray"):
+        threading.Thread(target=print, name="stray").start()
+    with pytest.raises(OutsideWorld, match=here + "subprocess_exec"):
+        await anyio.run_process([sys.executable, "-V"])
+    with pytest.raises(OutsideWorld, match=here + "add_signal_handler"), anyio.open_signal_receiver(signal.SIGUSR1):
+        pytest.fail("the block must not run")
+
+
+def test_outside_of_a_virtual_loop_nothing_is_refused() -> None:
+    VirtualLoop().close()
+    assert subprocess.run([sys.executable, "-c", ""], check=False).returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        pass
+
+
 def test_a_call_from_another_thread_is_refused_by_name() -> None:
     errors: list[OutsideWorld] = []
 
@@ -159,14 +262,12 @@ def test_a_call_from_another_thread_is_refused_by_name() -> None:
         except OutsideWorld as error:
             errors.append(error)
 
-    async def main() -> None:
-        thread = threading.Thread(target=intrude, args=[asyncio.get_running_loop()], name="intruder")
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        thread = threading.Thread(target=intrude, args=[runner.get_loop()], name="intruder")
         thread.start()
         thread.join()
-        await asyncio.sleep(1)
-
-    with pytest.raises(OutsideWorld, match="intruder"):
-        run(main)
+        with pytest.raises(OutsideWorld, match="intruder"):
+            runner.run(asyncio.sleep(1))
     assert "intruder" in str(errors[0])
 
 
@@ -174,3 +275,80 @@ def test_a_runner_takes_the_loop_as_a_factory() -> None:
     with asyncio.Runner(loop_factory=partial(VirtualLoop, 5)) as runner:
         assert runner.run(asyncio.sleep(10, "done")) == "done"
         assert runner.get_loop().time() == 10
+
+
+# Seeds
+
+PROGRAM = """
+import asyncio, sys
+import anyio
+from greenroom.actors import Actor, ChildSpec, SupervisorSpec, supervise
+from greenroom.runtime.testing.clock import virtual_backend
+
+class Player(Actor):
+    async def started(self):
+        pass
+    async def receive(self, message):
+        await asyncio.sleep(message % 3)
+        if message % 7 == 0:
+            raise ValueError(message)
+        return message
+
+children = tuple(ChildSpec(name=str(number), start=Player) for number in range(8))
+seen = []
+
+async def ask(ref, message):
+    try:
+        seen.append(await ref.ask(message, timeout=20))
+    except Exception as error:
+        seen.append(type(error).__name__)
+
+async def main():
+    async with supervise(SupervisorSpec(name="root", intensity=1000, children=children), events=lambda _: None) as tree:
+        async with anyio.create_task_group() as group:
+            for message in range(40):
+                group.start_soon(ask, tree.ref(str(message % 8)), message)
+        with anyio.move_on_after(1):  # cancels a set of tasks
+            async with anyio.create_task_group() as group:
+                for message in range(40):
+                    group.start_soon(ask, tree.ref(str(message % 8)), 2)
+    print(asyncio.get_running_loop().trace_hash(), seen)
+
+anyio.run(main, backend="asyncio", backend_options=virtual_backend()[1])
+"""
+
+
+def trace(seed: int, hash_seed: int) -> str:
+    """What the program prints in a process of its own."""
+    environment = {**os.environ, "GREENROOM_SEED": str(seed), "PYTHONHASHSEED": str(hash_seed)}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_seed_names_one_run_in_every_process_and_under_every_hash_seed() -> None:
+    for seed in (0, 1):
+        assert len({trace(seed, hash_seed) for hash_seed in (0, 1, 4242)}) == 1
+    assert trace(0, 0) != trace(1, 0) != trace(2, 0)
+
+
+def test_an_error_out_of_a_seeded_loop_says_how_to_run_it_again() -> None:
+    async def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        run(main, seed=77)
+    assert caught.value.__notes__ == ["virtual loop of seed 77: run it again with GREENROOM_SEED=77"]
+
+
+def test_the_environment_gives_a_seed_to_loops_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREENROOM_SEED", "12")
+    for seed, expected in ((None, 12), (3, 3)):
+        loop = VirtualLoop(seed)
+        loop.close()
+        assert loop.seed == expected
+    monkeypatch.setenv("GREENROOM_SEED", "twelve")
+    with pytest.raises(ValueError, match="GREENROOM_SEED is 'twelve'"):
+        VirtualLoop()

@@ -158,11 +158,11 @@ async def listen(count: int) -> list[str]:
 async def test_signals_are_taken_once_each_in_order_also_those_that_came_early(house: House) -> None:
     home = house(listen)
     run, _ = await home.runs.start("listen", b'{"count": 3}')
-    await home.runs.signal(run.run_id, "words", b'"one"')
+    await home.runs.inlets.signal(run.run_id, "words", b'"one"')
     async with home.worker():
         await until_state(home.runs, run.run_id, RunState.WAITING)
-        await home.runs.signal(run.run_id, "words", b'"two"')
-        await home.runs.signal(run.run_id, "words", b'"three"')
+        await home.runs.inlets.signal(run.run_id, "words", b'"two"')
+        await home.runs.inlets.signal(run.run_id, "words", b'"three"')
         assert await home.runs.result(run.run_id) == b'["one","two","three"]'
     events = await log_of(home.runs, run.run_id)
     taken = [e.record.taken for e in events if isinstance(e.record, r.StepCompleted)]
@@ -176,7 +176,7 @@ async def test_a_signal_wakes_a_parked_run_promptly(house: House) -> None:
         await until_state(home.runs, run.run_id, RunState.WAITING)
         await anyio.sleep(LONG_S)
         began = anyio.current_time()
-        await home.runs.signal(run.run_id, "words", b'"hello"')
+        await home.runs.inlets.signal(run.run_id, "words", b'"hello"')
         assert await home.runs.result(run.run_id) == b'["hello"]'
         assert anyio.current_time() - began < 0.1
 
@@ -185,7 +185,7 @@ async def test_of_signals_with_one_id_only_the_first_counts(house: House) -> Non
     home = house(listen)
     run, _ = await home.runs.start("listen", b'{"count": 2}')
     for text, name in (("a", "1"), ("b", "1"), ("c", "2")):
-        await home.runs.signal(run.run_id, "words", msgspec.json.encode(text), id=name)
+        await home.runs.inlets.signal(run.run_id, "words", msgspec.json.encode(text), id=name)
     async with home.worker():
         assert await home.runs.result(run.run_id) == b'["a","c"]'
 
@@ -210,15 +210,15 @@ async def test_what_does_not_fit_is_refused_and_not_written(house: House) -> Non
     home = house(listen)
     run, _ = await home.runs.start("listen", b'{"count": 1}')
     with pytest.raises(InputInvalid, match=r"input of words is invalid at \$: Expected `str`, got `int`"):
-        await home.runs.signal(run.run_id, "words", b"1")
+        await home.runs.inlets.signal(run.run_id, "words", b"1")
     with pytest.raises(UnknownInlet, match="no signal for workflow listen 'wrods' here: there is words"):
-        await home.runs.signal(run.run_id, "wrods", b"1")
+        await home.runs.inlets.signal(run.run_id, "wrods", b"1")
     assert (await home.runs.transport.run(run.run_id)).seq == 1
-    await home.runs.signal(run.run_id, "words", b'"x"')
+    await home.runs.inlets.signal(run.run_id, "words", b'"x"')
     async with home.worker():
         await home.runs.result(run.run_id)
     with pytest.raises(RunEnded):
-        await home.runs.signal(run.run_id, "words", b'"late"')
+        await home.runs.inlets.signal(run.run_id, "words", b'"late"')
 
 
 async def test_a_signal_is_not_lost_while_the_run_is_being_parked(house: House) -> None:
@@ -237,7 +237,7 @@ async def test_a_signal_is_not_lost_while_the_run_is_being_parked(house: House) 
             for _ in range(ticks):
                 await anyio.sleep(0.0005)
             began = anyio.current_time()
-            await home.runs.signal(run.run_id, "words", b'"x"')
+            await home.runs.inlets.signal(run.run_id, "words", b'"x"')
             while "step.completed" not in [s.kind for s in await home.runs.transport.read(run.run_id)]:
                 await anyio.sleep(0.5)
                 assert anyio.current_time() - began < 5, f"lost after {ticks} ticks"
@@ -272,17 +272,17 @@ async def test_a_decision_ends_an_approval_once(house: House) -> None:
         run, _ = await home.runs.start("edition", b'{"title": "Tea"}')
         await until_state(home.runs, run.run_id, RunState.WAITING)
         assert (await home.runs.transport.run(run.run_id)).waiting_on == "approval publish"
-        [asked] = await home.runs.approvals(run.run_id)
+        [asked] = await home.runs.inlets.approvals(run.run_id)
         assert (asked.question, bytes(asked.data), asked.decision) == ("Publish it?", b'{"title":"Tea"}', None)
         with pytest.raises(InputInvalid, match="missing required field `approved`"):
-            await home.runs.decide(run.run_id, asked.approval, b"{}")
+            await home.runs.inlets.decide(run.run_id, asked.approval, b"{}")
         with pytest.raises(UnknownInlet, match="no approval of run"):
-            await home.runs.decide(run.run_id, "nothing", b"{}")
-        view, new = await home.runs.decide(run.run_id, asked.approval, b'{"approved": true}', by="ann")
+            await home.runs.inlets.decide(run.run_id, "nothing", b"{}")
+        view, new = await home.runs.inlets.decide(run.run_id, asked.approval, b'{"approved": true}', by="ann")
         assert (bytes(view.decision or b""), view.by, new) == (b'{"approved":true,"comment":""}', "ann", True)
-        assert (await home.runs.decide(run.run_id, asked.approval, b'{"approved":true}'))[1] is False
+        assert (await home.runs.inlets.decide(run.run_id, asked.approval, b'{"approved":true}'))[1] is False
         with pytest.raises(DecisionConflict, match="decided otherwise"):
-            await home.runs.decide(run.run_id, asked.approval, b'{"approved": false}')
+            await home.runs.inlets.decide(run.run_id, asked.approval, b'{"approved": false}')
         assert await home.runs.result(run.run_id) == b'"Tea: yes"'
     events = await log_of(home.runs, run.run_id)
     assert [e.kind for e in events].count("approval.requested") == 1

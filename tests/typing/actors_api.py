@@ -6,17 +6,29 @@ from typing import Any, assert_type
 
 from greenroom.actors import (
     Actor,
+    Backoff,
+    ChildCount,
     ChildSpec,
     Context,
+    Down,
+    Exited,
     ExitReason,
+    Groups,
     Mailbox,
+    MailboxStatistics,
+    Pool,
+    PoolSpec,
     Ref,
+    Registry,
     Request,
     Supervisor,
     SupervisorSpec,
     Timer,
     TreeNode,
+    TreeStatistics,
+    start_pool,
     supervise,
+    watch_loop,
 )
 
 
@@ -42,6 +54,32 @@ class Counter(Actor[Add | Get | Name]):
                 return 1
             case Name():
                 return "counter"
+
+
+class Watching(Actor[Ref[Add] | Down | Exited]):
+    def receive(self, message: Ref[Add] | Down | Exited) -> None:
+        match message:
+            case Down(ref=ref, reason=reason) | Exited(ref=ref, reason=reason):
+                assert_type(reason, ExitReason)
+                self.context.demonitor(ref)
+                self.context.unlink(ref)
+            case ref:
+                assert_type(ref, Ref[Add])
+                self.context.monitor(ref)
+                self.context.link(ref)
+                self.context.trap_exits()
+                assert_type(self.context.registry, Registry)
+                assert_type(self.context.groups, Groups)
+                assert_type(self.context.idle(1, ref), Timer)
+
+
+class Stashing(Actor[Add | Get]):
+    def receive(self, message: Add | Get) -> int:
+        if isinstance(message, Add):
+            self.context.stash()
+        assert_type(message, Get)
+        self.context.unstash()
+        return 1
 
 
 class Slow(Actor[Get]):
@@ -89,6 +127,29 @@ async def use(supervisor: Supervisor) -> None:
     assert_type(supervisor.ref("counter"), Ref[Any])
     assert_type(supervisor.supervisor("below"), Supervisor)
     assert_type(supervisor.tree(), TreeNode)
+    assert_type(supervisor.tree().as_dict(), dict[str, Any])
+    assert_type(supervisor.statistics(), TreeStatistics)
+    assert_type(supervisor.count_children(), ChildCount)
+    assert_type(supervisor.registry.whereis("counter"), Ref[Any] | None)
+    assert_type(supervisor.groups.members("counters"), tuple[Ref[Any], ...])
+    assert_type(counter.mailbox.statistics(), MailboxStatistics)
+
+
+async def use_pool(supervisor: Supervisor) -> None:
+    spec = PoolSpec(name="counters", start=Counter, size=2)
+    assert_type(spec, PoolSpec[Add | Get | Name])
+    pool = await start_pool(supervisor, spec)
+    assert_type(pool, Pool[Add | Get | Name])
+    pool.tell(Add())
+    pool.tell("a string")  # type: ignore[arg-type]
+    await pool.send(Add())
+    assert_type(await pool.ask(Get()), int)
+    assert_type(await pool.ask(Name(), timeout=1), str)
+    assert_type(pool.refs, tuple[Ref[Add | Get | Name], ...])
+    keyed = PoolSpec(name="makers", start=collect, size=2, key=lambda message: type(message).__name__)
+    assert_type(await start_pool(supervisor, keyed), Pool[Add | Get])
+    async with watch_loop(limit=1, report=lambda blocked: print(blocked.path)):
+        await supervisor.start_actor(ChildSpec(name="a", start=Counter, backoff=Backoff(first=1)))
 
 
 async def root() -> None:

@@ -1,0 +1,40 @@
+"""What all actors of one tree share: its listener, its names, its groups, and a count of what went wrong.
+
+Why: a name belongs to a tree and not to the process, so two trees never meet, and a tree's end leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from .deadline import Deadlines
+from .events import Listener
+from .group import Groups
+from .registry import Registry
+
+
+class Commons:
+    """Made once for each tree.
+
+    Attributes:
+        loop: runs it; kept, because to ask for the running loop costs a system call.
+        listener: hears kernel events; None costs nothing.
+        deadlines: of questions.
+        registry: names of actors.
+        groups: sets of actors.
+        crashes: lives of actors and supervisors that ended abnormally.
+        restarts: lives that followed another one in the same place.
+        dead_letters: messages that no actor has handled.
+    """
+
+    __slots__ = ("crashes", "dead_letters", "deadlines", "groups", "listener", "loop", "registry", "restarts")
+
+    def __init__(self, listener: Listener | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.listener = listener
+        self.deadlines = Deadlines(self.loop)
+        self.registry = Registry()
+        self.groups = Groups()
+        self.crashes = 0
+        self.restarts = 0
+        self.dead_letters = 0

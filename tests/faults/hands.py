@@ -1,0 +1,257 @@
+"""The processes of the fault tests: workers and API-like clients over one SQLite file, forked from one that knows all.
+
+    python hands.py ROLE FOLDER [ARGUMENT ...]
+
+What steps do to the outside world is a line in `FOLDER/effects`: the step's idempotency key, and who did it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from greenroom import Retry, WorkerSettings, component, emit, fan_out, idempotency_key, sleep, status, workflow
+from greenroom.runtime.logs import configure_logs
+from greenroom.runtime.router import RouterConfig
+from greenroom.runtime.runs import Runs
+from greenroom.runtime.worker import open_worker
+from greenroom.transports import Transport, open_transport
+
+LEASE_S = 1.0
+FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 and __name__ == "__main__" else Path()
+
+
+def effect(name: str) -> None:
+    """Do something outside that cannot be taken back."""
+    line = f"{name} {idempotency_key()} {os.getpid()}\n".encode()
+    out = os.open(FOLDER / "effects", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(out, line)
+    os.close(out)
+
+
+@component(retry=Retry(attempts=3, first_s=0.01))
+async def part(number: int) -> int:
+    await emit(f"part {number}.")
+    effect("part")
+    await anyio.sleep(0.02)
+    return number
+
+
+@component
+async def charge(amount: int) -> int:
+    effect("charge")
+    await status("charged")
+    await anyio.sleep(0.01)
+    return amount
+
+
+@workflow
+async def order(number: int) -> int:
+    parts = await fan_out(part, [number, number + 1, number + 2], concurrency=3)
+    paid = await charge(sum(parts))
+    await sleep(0.1)
+    await emit("sent")
+    return paid
+
+
+@component
+async def hold() -> str:
+    effect("hold")
+    while not (FOLDER / "open").exists():  # noqa: ASYNC110 - the test that makes the file is another process
+        await anyio.sleep(0.02)
+    return "through"
+
+
+@component
+async def stick() -> str:
+    effect("stick")
+    if not (FOLDER / "open").exists():
+        time.sleep(4 * LEASE_S)  # noqa: ASYNC251 - the fault
+    return "through"
+
+
+@component
+async def after(said: str) -> str:
+    effect("after")
+    return said
+
+
+@workflow
+async def gated() -> str:
+    return await after(await hold())
+
+
+@workflow
+async def stuck() -> str:
+    return await after(await stick())
+
+
+WORKFLOWS = {one.name: one for one in (order, gated, stuck)}
+
+
+class Deadly:
+    """A transport that kills its process, right after so many appends were acknowledged."""
+
+    def __init__(self, inner: Transport, after: int) -> None:
+        self._inner = inner
+        self._left = after
+
+    async def append(self, *args: Any, **kwargs: Any) -> Any:
+        """Append, and perhaps die."""
+        done = await self._inner.append(*args, **kwargs)
+        self._left -= 1
+        if not self._left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is harmless."""
+        return getattr(self._inner, name)
+
+
+def url(name: str = "store") -> str:
+    """The store's URL."""
+    return f"sqlite:///{FOLDER}/{name}.db"
+
+
+def settings(name: str) -> WorkerSettings:
+    """How workers work here."""
+    return WorkerSettings(name=name, lease_s=LEASE_S, park_after_s=0.05, build="hands", drain_s=5.0)
+
+
+async def work(name: str) -> None:
+    """Be a worker until told to leave."""
+    with anyio.open_signal_receiver(signal.SIGTERM) as told:
+        async with (
+            open_transport(url()) as store,
+            open_worker(store, WORKFLOWS, settings(name), RouterConfig(models={})),
+        ):
+            async for _ in told:
+                break
+
+
+async def work_until(store_name: str, run_id: str, dies_after: int) -> None:
+    """Start a run if it is new, and be a worker until it has ended, or until so many appends (0: never)."""
+    async with open_transport(url(store_name)) as store:
+        seen: Any = Deadly(store, dies_after) if dies_after else store
+        runs = Runs(store, WORKFLOWS)
+        await runs.start("order", b'{"number": 1}', key=run_id, run_id=run_id)
+        async with open_worker(seen, WORKFLOWS, settings(f"w{os.getpid()}"), RouterConfig(models={})):
+            await runs.wait(run_id)
+
+
+async def call(name: str, seconds: float) -> None:
+    """Be an API: start runs, each twice as clients do, and read each log to its end; write down what was accepted."""
+    async with open_transport(url()) as store, anyio.create_task_group() as group:
+        runs = Runs(store, WORKFLOWS)
+        until = anyio.current_time() + seconds
+
+        async def follow(run_id: str) -> None:
+            seen = [event.seq async for event in runs.events(run_id)]
+            assert seen == list(range(1, len(seen) + 1)), f"{run_id}: {seen}"
+            with (FOLDER / "read").open("a") as out:
+                out.write(f"{run_id}\n")
+
+        for number in itertools.count():
+            if anyio.current_time() > until:
+                return
+            data = b'{"number": %d}' % number
+            run, new = await runs.start("order", data, key=f"{name}-{number}")
+            same, again = await runs.start("order", data, key=f"{name}-{number}")
+            assert (new, again, run.run_id) == (True, False, same.run_id)
+            with (FOLDER / "accepted").open("a") as out:
+                out.write(f"{run.run_id}\n")
+            group.start_soon(follow, run.run_id)
+            await anyio.sleep(0.2)
+
+
+def fork(main: Callable[[], Awaitable[None]]) -> int:
+    """Run this in a process of its own; its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        anyio.run(main)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def boundaries() -> None:
+    """Kill a worker after each append of its run, each in a store of its own; then let another one end them all."""
+    for cut in itertools.count(1):
+        end = os.waitpid(fork(partial(work_until, f"cut-{cut}", f"run-{cut}", cut)), 0)[1]
+        if os.WIFEXITED(end):
+            assert os.WEXITSTATUS(end) == 0
+            break
+        assert os.WTERMSIG(end) == signal.SIGKILL
+
+    async def end_all() -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(1, cut):
+                group.start_soon(work_until, f"cut-{number}", f"run-{number}", 0)
+
+    assert os.waitpid(fork(end_all), 0)[1] == 0
+
+
+def load(seconds: float) -> None:
+    """Two APIs, three workers, of which one is killed every second and replaced."""
+    rng = random.Random(7)
+    names = itertools.count()
+    clients = [fork(partial(call, f"api{number}", seconds)) for number in range(2)]
+    workers = [fork(partial(work, f"w{next(names)}")) for _ in range(3)]
+    kills = 0
+    while clients:
+        time.sleep(1.0)
+        for client in clients[:]:
+            pid, code = os.waitpid(client, os.WNOHANG)
+            if pid:
+                assert code == 0, f"an API ended with {code}"
+                clients.remove(client)
+        if not clients:
+            break
+        victim = workers.pop(rng.randrange(3))
+        os.kill(victim, signal.SIGKILL)
+        os.waitpid(victim, 0)
+        kills += 1
+        workers.append(fork(partial(work, f"w{next(names)}")))
+    time.sleep(1.0)  # the youngest has to be able to hear it
+    for worker in workers:
+        os.kill(worker, signal.SIGTERM)
+    ends = [os.waitpid(worker, 0)[1] for worker in workers]
+    assert ends == [0, 0, 0], ends
+    print(kills)
+
+
+def main(role: str, *arguments: str) -> None:
+    """Play a part."""
+    configure_logs("warning")
+    match role:
+        case "boundaries":
+            boundaries()
+        case "load":
+            load(float(arguments[0]))
+        case "worker":
+            with suppress(KeyboardInterrupt):
+                anyio.run(work, arguments[0])
+        case _:
+            raise SystemExit(f"no such role: {role}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *sys.argv[3:])

@@ -1,0 +1,377 @@
+"""The Redis transport: production. Redis 7 or Valkey, alone, behind sentinels, or a cluster; workers on any host.
+
+Why: API processes and workers on many hosts need one place to meet. Here is what each call of the contract asks the
+server for: one script a call (`redis_scripts.py`), so that it happens whole or not at all; how the calls get there, and
+survive a connection that breaks, is the line's affair (`redis_line.py`).
+
+All keys of a store have one hash tag, `{prefix}`: every script stays in one slot, and nothing is ever handed over
+between two. A cluster gives such a store its failover, and many stores (prefixes) its breadth.
+
+Leases, timers and times are by the server's clock: workers' clocks do not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import msgspec
+from redis.exceptions import ResponseError
+
+from . import redis_scripts as scripts
+from .contract import Watch
+from .errors import (
+    BlobNotFound,
+    ControlPending,
+    Fenced,
+    InvalidCursor,
+    KeyConflict,
+    RunEnded,
+    RunNotFound,
+    RunPruned,
+)
+from .hints import Board
+from .redis_hints import Ear
+from .redis_line import Line, Statistics
+from .redis_rows import (
+    decode_lane,
+    decode_numbered,
+    decode_records,
+    decode_run,
+    encode_fixed,
+    encode_lane,
+    encode_terms,
+    escaped,
+    number,
+)
+from .redis_scripts import Script
+from .redis_server import UNREACHED, Elsewhere, Server, check, durability, hang_up, passing, read_info
+from .redis_url import parse_url
+from .values import (
+    Claim,
+    Entry,
+    Finish,
+    HandOver,
+    LaneCount,
+    Lease,
+    NewRun,
+    Park,
+    Run,
+    RunFilter,
+    RunPage,
+    RunState,
+    Stored,
+    Terms,
+    Transition,
+    WorkerInfo,
+)
+
+PRUNE = 100
+"""Runs pruned by one script at most: the server does nothing else meanwhile."""
+
+
+class RedisTransport:
+    """The contract over a Redis or Valkey server. Made by `open_redis`."""
+
+    blob_bytes: int | None = None
+
+    def __init__(
+        self,
+        server: Server,
+        lines: tuple[Line, Line],
+        ear: Ear,
+        durability: str,
+        clock: Callable[[], float] | None,
+    ) -> None:
+        self.url = server.settings.url
+        self.durability = durability
+        self._base = server.settings.base.encode()
+        self._writes, self._reads = lines
+        self._ear = ear
+        self._clock = clock
+        self._session = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def statistics(self) -> Statistics:
+        """Return how many writing calls have shared how many round trips."""
+        return self._writes.statistics()
+
+    async def now(self) -> float:
+        return float((await self._ask(scripts.now))[1])
+
+    async def create(self, new: NewRun) -> tuple[Run, bool]:
+        answer = await self._ask(
+            scripts.create,
+            _text(new.run_id),
+            encode_lane(new.lane),
+            b"" if new.due is None else number(new.due),
+            b"0" if new.key is None else b"1",
+            _text(new.key or ""),
+            _text(new.digest),
+            encode_fixed(new),
+            self._nonce(),
+            _text(new.lane.workflow),
+            _text(new.lane.tenant),
+            b"%d" % len(new.tags),
+            *map(_text, new.tags),
+            *_flat(new.entries),
+        )
+        match answer:
+            case [b"ok", row]:
+                return decode_run(row), True
+            case [b"known", row]:
+                return decode_run(row), False
+            case [b"conflict", run_id]:
+                raise KeyConflict(new.key or "", run_id.decode())
+            case [b"pruned", run_id]:
+                raise RunPruned(run_id.decode())
+        raise KeyConflict(new.run_id, new.run_id)
+
+    async def append(
+        self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
+    ) -> Run:
+        answer = await self._ask(
+            scripts.append,
+            _text(lease.run_id),
+            _text(lease.owner),
+            b"%d" % lease.fence,
+            b"" if seen is None else b"%d" % seen,
+            self._nonce(),
+            *_transition(to),
+            *_flat(entries),
+        )
+        match answer:
+            case [b"ok", row]:
+                return decode_run(row)
+            case [b"control", seq]:
+                raise ControlPending(lease.run_id, int(seq))
+            case [b"fenced"]:
+                raise Fenced(lease.run_id)
+        raise _gone(answer, lease.run_id)
+
+    async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
+        answer = await self._ask(scripts.post, _text(run_id), self._nonce(), *_flat(entries))
+        match answer:
+            case [b"ok", row]:
+                return decode_run(row)
+            case [b"ended", state]:
+                raise RunEnded(run_id, RunState(state.decode()))
+        raise _gone(answer, run_id)
+
+    async def read(self, run_id: str, after: int = 0, limit: int = 1000, *, control: bool = False) -> list[Stored]:
+        answer = await self._ask(scripts.read, _text(run_id), b"%d" % after, b"%d" % limit, b"1" if control else b"0")
+        match answer:
+            case [b"ok", heads, bodies]:
+                return decode_records(heads, bodies)
+        raise _gone(answer, run_id)
+
+    async def run(self, run_id: str) -> Run:
+        answer = await self._ask(scripts.run, _text(run_id))
+        match answer:
+            case [b"ok", row]:
+                return decode_run(row)
+        raise _gone(answer, run_id)
+
+    async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
+        if cursor is not None and not (cursor.isdecimal() and cursor.isascii() and len(cursor) < 16):
+            raise InvalidCursor(cursor)
+        top = b"+inf" if cursor is None else b"(%d" % int(cursor)
+        filters = [b"" if value is None else b"=" + _text(value) for value in (where.workflow, where.state)]
+        filters += [b"" if value is None else b"=" + _text(value) for value in (where.tenant, where.tag)]
+        after = b"" if where.created_after is None else number(where.created_after)
+        found: list[tuple[Run, int]] = []
+        while top and len(found) <= limit:
+            _, top, rows = await self._ask(scripts.runs, top, b"%d" % (limit + 1 - len(found)), *filters, after)
+            found += map(decode_numbered, rows)
+        page = found[:limit]
+        return RunPage(tuple(run for run, _ in page), str(page[-1][1]) if len(found) > limit else None)
+
+    async def claim(
+        self, worker: str, terms: Mapping[str, Terms], *, build: str = "", limit: int, lease_s: float
+    ) -> list[Claim]:
+        if not terms or limit < 1:
+            return []
+        nonce = self._nonce()
+        _, rows = await self._ask(
+            scripts.claim,
+            _text(escaped(build)),
+            encode_terms(terms),
+            b"%d" % limit,
+            number(lease_s),
+            _text(f"{worker}#") + nonce + b".",
+            nonce,
+        )
+        claims = []
+        for run in map(decode_run, rows):
+            assert run.owner is not None
+            claims.append(Claim(Lease(run_id=run.run_id, owner=run.owner, fence=run.fence), run))
+        return claims
+
+    async def renew(self, leases: Sequence[Lease], *, lease_s: float) -> Mapping[str, int]:
+        words = [word for lease in leases for word in (_text(lease.run_id), _text(lease.owner), b"%d" % lease.fence)]
+        if not words:
+            return {}
+        _, held = await self._ask(scripts.renew, number(lease_s), *words)
+        return {run_id.decode(): int(seq) for run_id, seq in zip(held[::2], held[1::2], strict=True)}
+
+    async def next_due(self, terms: Mapping[str, Terms], *, build: str = "") -> float | None:
+        if not terms:
+            return None
+        _, due = await self._ask(scripts.next_due, _text(escaped(build)), encode_terms(terms))
+        return float(due) if due else None
+
+    async def lanes(self) -> list[LaneCount]:
+        _, found = await self._ask(scripts.lanes)
+        counts = [
+            LaneCount(lane=decode_lane(name.decode()), live=live, running=int(running)) for name, live, running in found
+        ]
+        return sorted(counts, key=lambda count: msgspec.structs.astuple(count.lane))
+
+    async def unpin(self, build: str) -> int:
+        return int((await self._ask(scripts.unpin, _text(escaped(build))))[1])
+
+    async def prune(self, before: float, *, keep: int | None = None, limit: int) -> int:
+        kept = b"" if keep is None else b"%d" % keep
+        pruned = 0
+        while pruned < limit:
+            some = min(PRUNE, limit - pruned)
+            _, count = await self._ask(scripts.prune, number(before), kept, b"%d" % some)
+            pruned += count
+            if count < some:
+                break
+        return pruned
+
+    async def blob_put(self, run_id: str, digest: str, data: bytes) -> None:
+        await self._writes.command(b"HSET", self._base + b"blobs:" + _text(run_id), _text(digest), data)
+
+    async def blob_get(self, run_id: str, digest: str) -> bytes:
+        data = await self._reads.command(b"HGET", self._base + b"blobs:" + _text(run_id), _text(digest))
+        if data is None:
+            raise BlobNotFound(run_id, digest)
+        return bytes(data)
+
+    async def cache_get(self, key: str) -> bytes | None:
+        kept = await self._reads.command(b"GET", self._base + b"cache:" + _text(key))
+        if kept is None:
+            return None
+        expires, _, value = kept.partition(b" ")
+        return bytes(value) if self._clock is None or float(expires) > self._clock() else None
+
+    async def cache_put(self, key: str, value: bytes, *, ttl_s: float) -> None:
+        expires = b"" if self._clock is None else number(self._clock() + ttl_s)
+        ms = b"%d" % max(1, round(1000 * ttl_s))
+        await self._writes.command(b"SET", self._base + b"cache:" + _text(key), expires + b" " + value, b"PX", ms)
+
+    async def beat(self, info: WorkerInfo) -> None:
+        await self._ask(scripts.beat, _text(info.name), msgspec.json.encode(info))
+
+    async def forget_worker(self, name: str) -> None:
+        await self._ask(scripts.forget, _text(name))
+
+    async def workers(self) -> list[WorkerInfo]:
+        _, found = await self._ask(scripts.workers)
+        workers = [
+            msgspec.structs.replace(msgspec.json.decode(info, type=WorkerInfo), beat=float(beat))
+            for info, beat in found
+        ]
+        return sorted(workers, key=lambda info: info.name)
+
+    def watch(self, *topics: str) -> AbstractAsyncContextManager[Watch]:
+        return self._ear.watch(*topics)
+
+    async def _ask(self, script: Script, *arguments: bytes) -> Any:
+        line = self._writes if script.writes else self._reads
+        return await line.script(script, b"" if self._clock is None else number(self._clock()), *arguments)
+
+    def _nonce(self) -> bytes:
+        return f"{self._session}.{next(self._count)}".encode()
+
+
+def _text(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
+
+
+def _flat(entries: Sequence[Entry]) -> list[bytes]:
+    return [part for entry in entries for part in (entry.kind.encode(), entry.body)]
+
+
+def _transition(to: Transition | None) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    """Return its name, the state after it, due, what is waited for, and the last control record seen."""
+    match to:
+        case None:
+            return b"", b"", b"", b"", b""
+        case Finish(state):
+            return b"finish", state.encode(), b"", b"", b""
+        case HandOver():
+            return b"hand over", b"queued", b"", b"", b""
+        case Park(due, waiting_on, seen):
+            return (
+                b"park",
+                b"waiting",
+                b"" if due is None else number(due),
+                b"=" + _text(waiting_on),
+                b"%d" % seen,
+            )
+
+
+def _gone(answer: Sequence[bytes], run_id: str) -> RunNotFound:
+    return RunPruned(run_id) if answer[0] == b"pruned" else RunNotFound(run_id)
+
+
+async def _look(server: Server) -> str:
+    """Check that the server will do; return what an acknowledged write survives there."""
+    deadline = asyncio.get_running_loop().time() + 2 * server.settings.timeout_s
+    while True:
+        try:
+            connection = await server.dial()
+            try:
+                about = read_info(await server.ask(connection, "INFO", "everything"))
+                check(server.settings, about)
+                try:
+                    fsync = (await server.ask(connection, "CONFIG", "GET", "appendfsync"))[1].decode()
+                except (ResponseError, IndexError):
+                    fsync = ""
+                return durability(server.settings, about, fsync)
+            finally:
+                await hang_up(connection)
+        except (*UNREACHED, Elsewhere) as error:
+            if passing(error) and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(0.1)
+                continue
+            reached = isinstance(error, ResponseError)
+            raise (server.refused(error) if reached else server.unreached(error)) from None
+
+
+@asynccontextmanager
+async def open_redis(url: str, *, clock: Callable[[], float] | None = None) -> AsyncIterator[RedisTransport]:
+    """Open a store for the life of the block.
+
+    Args:
+        url: see `redis_url.py`.
+        clock: seconds since the epoch; None for the server's clock.
+
+    Raises:
+        StoreUnavailable: the URL cannot be read, or the server cannot be reached or will not do; says what to do.
+    """
+    server = Server(parse_url(url))
+    promise = await _look(server)
+    lines, ear = (Line(server), Line(server)), Ear(server, Board())
+    group = asyncio.TaskGroup()
+    await group.__aenter__()
+    tasks = [group.create_task(part.run()) for part in (*lines, ear)]
+    try:
+        store = RedisTransport(server, lines, ear, promise, clock)
+        await store.now()
+        yield store
+    finally:
+        for task in tasks:
+            task.cancel()
+        try:
+            await group.__aexit__(None, None, None)
+        finally:
+            for line in lines:
+                line.close()

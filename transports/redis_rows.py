@@ -1,0 +1,92 @@
+"""Runs, records and lanes as Redis keeps them: written as text, read from what the scripts pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from .values import Lane, NewRun, Run, RunState, Stored, Terms
+
+_row = msgspec.msgpack.Decoder(list[str])
+_fixed = msgspec.json.Decoder(tuple[str | None, tuple[str, ...], str, str])
+_heads = msgspec.msgpack.Decoder(list[tuple[int, float, str, int]])
+
+
+def number(value: float) -> bytes:
+    """Return a number as text that is read as the same number."""
+    return repr(value).encode()
+
+
+def escaped(text: str) -> str:
+    """Return a lane's part without line ends, which part the parts."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unescaped(text: str) -> str:
+    return "\\".join(part.replace("\\n", "\n") for part in text.split("\\\\"))
+
+
+def encode_lane(lane: Lane) -> bytes:
+    """Return a lane's name."""
+    parts = (lane.workflow, lane.build, str(lane.priority), lane.tenant, lane.gate)
+    return "\n".join(map(escaped, parts)).encode()
+
+
+def decode_lane(name: str) -> Lane:
+    """Return the lane of a name."""
+    workflow, build, priority, tenant, gate = map(_unescaped, name.split("\n"))
+    return Lane(workflow=workflow, build=build, priority=int(priority), tenant=tenant, gate=gate)
+
+
+def encode_fixed(new: NewRun) -> bytes:
+    """Return what of a run never changes."""
+    return msgspec.json.encode((new.key, new.tags, new.lane.workflow, new.lane.tenant))
+
+
+def encode_terms(terms: Mapping[str, Terms]) -> bytes:
+    """Return terms by workflow, as lanes are named."""
+    return msgspec.msgpack.encode(
+        {
+            escaped(workflow): {
+                name: value for name, value in msgspec.structs.asdict(limits).items() if value is not None
+            }
+            for workflow, limits in terms.items()
+        }
+    )
+
+
+def decode_numbered(packed: bytes) -> tuple[Run, int]:
+    """Return a row, and how many runs were created before it and with it."""
+    run_id, lane, state, seq, control, created, updated, due, owner, fence, waiting, nth, fixed = _row.decode(packed)
+    key, tags, _, _ = _fixed.decode(fixed)
+    run = Run(
+        run_id=run_id,
+        lane=decode_lane(lane),
+        state=RunState(state),
+        seq=int(seq),
+        control_seq=int(control),
+        created=float(created),
+        updated=float(updated),
+        due=float(due) if due else None,
+        owner=owner or None,
+        fence=int(fence),
+        waiting_on=waiting[1:] if waiting else None,
+        key=key,
+        tags=tags,
+    )
+    return run, int(nth)
+
+
+def decode_run(packed: bytes) -> Run:
+    """Return a row."""
+    return decode_numbered(packed)[0]
+
+
+def decode_records(heads: bytes, bodies: bytes) -> list[Stored]:
+    """Return records: what is known of each, and all their bodies one after the other."""
+    found, at = [], 0
+    for seq, ts, kind, length in _heads.decode(heads):
+        found.append(Stored(seq, ts, kind, bodies[at : at + length]))
+        at += length
+    return found
