@@ -15,7 +15,6 @@ Laws kept here:
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -40,7 +39,10 @@ R = TypeVar("R")
 NOTHING: deque[Any] = deque()
 """The queue of every mailbox that has had no message yet: an own one would be half of an idle actor's memory."""
 
-BATCH = 128
+UNBOUNDED = 2**30 - 1
+"""More than fit into memory; and the largest number that CPython compares quickly."""
+
+BATCH = 256
 """Messages that one actor may take before everybody else had a turn."""
 
 
@@ -53,6 +55,7 @@ class Mailbox(Generic[M]):
         "_ending",
         "_getter",
         "_taken",
+        "alert",
         "aside",
         "commons",
         "control",
@@ -76,6 +79,7 @@ class Mailbox(Generic[M]):
         self.spec = spec
         self.queue = NOTHING
         self.room = 0
+        self.alert = False
         self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
         self.control: deque[ExitReason | Down | Exited] | None = None
         self.sleeper: Sleeper | None = None
@@ -305,7 +309,7 @@ class Mailbox(Generic[M]):
         """Return the queue, made if there is none."""
         if self.queue is NOTHING:
             self.queue = deque()
-            self.room = self.spec.capacity or sys.maxsize
+            self.room = self.spec.capacity or UNBOUNDED
         return self.queue
 
     async def put_in_turn(self, item: Any) -> None:
@@ -320,6 +324,7 @@ class Mailbox(Generic[M]):
         if self.senders is None:
             self.senders = deque()
         self.senders.append((item, place))
+        self.alert = True
 
     def admit(self) -> None:
         """Fill the room that was made with the messages of those who wait longest."""
@@ -330,9 +335,11 @@ class Mailbox(Generic[M]):
                 self.queue.append(item)
                 if place is not None:
                     place.set_result(None)
+        self.alert = bool(senders or self.control)
 
     def signal(self, signal: ExitReason | Down | Exited) -> None:
         """Put something in the control lane: an exit reason means stop, and comes first."""
+        self.alert = True
         if self.control is None:
             self.control = deque()
         if self.end is None:
