@@ -22,12 +22,12 @@ from .actor import Actor, Context
 from .circle import LIVES
 from .errors import StrayCancellation
 from .host import Host, Hosts, Outcome
-from .mailbox import BATCH, Mailbox
+from .mailbox import Mailbox
 from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
 from .stash import Stashed
 
-CHUNKS = tuple(range(left - 1, max(left - 1, 0) // 8 * 8 - 1, -1) for left in range(BATCH + 1))
-"""By the messages left in a turn, the counts of those that come before the next look at the clock: every eighth."""
+CHUNKS = tuple(range(left or 8) for left in range(8))
+"""A host looks at the clock when what is left of its turn is a multiple of eight: by the rest, the messages before."""
 
 
 class Place(Protocol):
@@ -250,10 +250,11 @@ class ActorLife:
         receive = self._actor.receive
         plain: type | None = None  # of what the handler returned last that is not to be awaited
         first = left = host.left
+        done = 0
         item: Any = None
         try:
-            while True:
-                for left in CHUNKS[left]:
+            while left:
+                for done in CHUNKS[left & 7]:
                     if queue and not mailbox.alert:
                         item = queue.popleft()
                     elif mailbox.control:
@@ -265,9 +266,8 @@ class ActorLife:
                         item = queue.popleft()
                         mailbox.admit()
                     else:
-                        left += 1
-                        host.left = left
-                        mailbox.handled += first - left
+                        host.left = left - done
+                        mailbox.handled += first - left + done
                         mailbox.sleeper = self
                         self._rest()
                         return False
@@ -287,10 +287,11 @@ class ActorLife:
                             item.reply.set_result(result)
                             continue
                         result = self._answer(item, result, host)
-                    host.left = left
-                    mailbox.handled += first - left - 1
+                    host.left = left - done - 1
+                    mailbox.handled += first - left + done
                     return self._await(item, result, host)
                 else:
+                    left -= done + 1
                     if left and not host.over():
                         continue
                     host.left = 0
@@ -298,12 +299,15 @@ class ActorLife:
                     self._rest()
                     return True
                 break
+            else:
+                self._rest()
+                return True
         except BaseException as error:
-            host.left = left
-            mailbox.handled += first - left - 1
+            host.left = left - done - 1
+            mailbox.handled += first - left + done
             return self._fail(item, error, host)
-        host.left = left
-        mailbox.handled += first - left - 1
+        host.left = left - done - 1
+        mailbox.handled += first - left + done
         return self._finish(reason, host)
 
     async def _await(self, item: Any, handling: Awaitable[Any], host: Host) -> None:

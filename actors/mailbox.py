@@ -42,7 +42,7 @@ NOTHING: deque[Any] = deque()
 UNBOUNDED = 2**30 - 1
 """More than fit into memory; and the largest number that CPython compares quickly."""
 
-BATCH = 256
+BATCH = 512
 """Messages that one actor may take before everybody else had a turn."""
 
 
