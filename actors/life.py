@@ -173,10 +173,7 @@ class ActorLife:
             assert self.host is not None
             self.host.unpark()
         else:
-            hosts = self._hosts
-            hosts.line.append(self)
-            if hosts.bell is not None or hosts.dispatcher is None:
-                hosts.ring()
+            self._hosts.enter(self)
 
     def shut_down(self) -> None:
         """End it after the message in hand."""
@@ -269,7 +266,8 @@ class ActorLife:
                         host.left = left - done
                         mailbox.handled += first - left + done
                         mailbox.sleeper = self
-                        self._rest()
+                        if not self._housed:
+                            self.host = None
                         return False
                     if type(item) is not Ask:
                         result = receive(item)
