@@ -87,12 +87,16 @@ class Hosts:
     def enter(self, life: Life) -> None:
         """Put in line what has work to do."""
         self.line.append(life)
-        bell = self.bell
-        if bell is not None:
-            if not bell.done():
-                bell.set_result(None)
-        elif self.dispatcher is None:
+        if self.bell is not None or self.dispatcher is None:
+            self.ring()
+
+    def ring(self) -> None:
+        """See that somebody serves the line: the dispatcher waits for the bell, or there is none."""
+        bell, self.bell = self.bell, None
+        if bell is None:
             self._appoint()
+        elif not bell.done():
+            bell.set_result(None)
 
     def house(self, life: Life) -> Host:
         """Give it a task of its own."""
@@ -119,8 +123,8 @@ class Hosts:
         """End the idle hosts; the others end when they become idle."""
         self.closed = True
         self.commons.deadlines.close()
-        if self.bell is not None and not self.bell.done():
-            self.bell.set_result(None)
+        if self.bell is not None:
+            self.ring()
         for host in self.idle:
             host.unpark()
 
@@ -239,7 +243,6 @@ class Host:
             if not line:
                 hosts.bell = hosts.loop.create_future()
                 await hosts.bell
-                hosts.bell = None
                 self.left = BATCH
                 self.until = 0.0
                 continue

@@ -23,7 +23,7 @@ from .circle import LIVES
 from .errors import StrayCancellation
 from .host import Host, Hosts, Outcome
 from .mailbox import Mailbox
-from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
+from .messages import CRASHED, KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore, Stop
 from .stash import Stashed
 
 CHUNKS = tuple(range(left or 8) for left in range(8))
@@ -173,7 +173,10 @@ class ActorLife:
             assert self.host is not None
             self.host.unpark()
         else:
-            self._hosts.enter(self)
+            hosts = self._hosts
+            hosts.line.append(self)
+            if hosts.bell is not None or hosts.dispatcher is None:
+                hosts.ring()
 
     def shut_down(self) -> None:
         """End it after the message in hand."""
@@ -403,8 +406,8 @@ def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReas
         if host.task.cancelling() == 0:
             stray = StrayCancellation(mailbox.path)
             stray.__cause__ = error
-            return ExitReason(Exit.CRASHED, stray)
-    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
+            return ExitReason(CRASHED, stray)
+    return ExitReason(CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
 
 
 def _sentence(mailbox: Mailbox[Any]) -> ExitReason | None:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from . import link
 from .errors import ActorDied, MailboxFull, StashFull
 from .events import DeadLetter
-from .messages import Ask, Down, Ending, Exit, Exited, ExitReason, Request, Stop
-from .overflow import InHand, MailboxSpec, MailboxStatistics, Overflow
+from .messages import CRASHED, Ask, Down, Ending, Exited, ExitReason, Request, Stop
+from .overflow import BLOCK, DROP_NEWEST, FAIL, RETRY, MailboxSpec, MailboxStatistics
 from .reader import Reader, Sleeper
 from .stash import Aside
 
@@ -293,11 +293,11 @@ class Mailbox(Generic[M]):
             queue = self.open()
         elif len(queue) >= self.room:
             overflow = self.spec.overflow
-            if overflow is Overflow.BLOCK:
+            if overflow is BLOCK:
                 return False
-            if overflow is Overflow.FAIL:
+            if overflow is FAIL:
                 raise MailboxFull(self.path, self.room)
-            if overflow is Overflow.DROP_NEWEST:
+            if overflow is DROP_NEWEST:
                 self.drop(item, "the mailbox is full")
                 return True
             self.drop(queue.popleft(), "the mailbox is full")
@@ -381,7 +381,7 @@ class Mailbox(Generic[M]):
     def lose(self, items: Sequence[Any], reason: ExitReason) -> None:
         """A life ended over these: dead letters, or, if the spec says so, once more in the next life."""
         spent: Sequence[Any] = items
-        if self.spec.in_hand is InHand.RETRY and reason.exit is Exit.CRASHED:
+        if self.spec.in_hand is RETRY and reason.exit is CRASHED:
             if self.aside is None:
                 self.aside = Aside()
             again, spent = self.aside.try_again(items, self.count())

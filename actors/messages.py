@@ -28,7 +28,7 @@ class Exit(enum.Enum):
     CRASHED = "crashed"
 
 
-_KILLED, _CRASHED = Exit.KILLED, Exit.CRASHED  # an attribute of an enum costs eight times a global
+_KILLED, CRASHED = Exit.KILLED, Exit.CRASHED  # an attribute of an enum costs eight times a global
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ExitReason:
     @property
     def abnormal(self) -> bool:
         """True for kills and crashes, after which a transient child is restarted."""
-        return self.exit is _CRASHED or self.exit is _KILLED
+        return self.exit is CRASHED or self.exit is _KILLED
 
     def __str__(self) -> str:
         if self.error is None:
