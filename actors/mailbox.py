@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from . import link
 from .errors import ActorDied, MailboxFull, StashFull
 from .events import DeadLetter
-from .messages import CRASHED, Ask, Down, Ending, Exited, ExitReason, Request, Stop
+from .messages import CRASHED, Ask, Down, Ending, Exited, ExitReason, Request, Stop, answered, expired
 from .overflow import BLOCK, DROP_NEWEST, FAIL, RETRY, MailboxSpec, MailboxStatistics
 from .reader import Reader, Sleeper
 from .stash import Aside
@@ -79,7 +79,7 @@ class Mailbox(Generic[M]):
         self.spec = spec
         self.queue = NOTHING
         self.room = 0
-        self.alert = False
+        self.alert = False  # True whenever something is in the control lane, or senders wait
         self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
         self.control: deque[ExitReason | Down | Exited] | None = None
         self.sleeper: Sleeper | None = None
@@ -111,7 +111,7 @@ class Mailbox(Generic[M]):
         await self._mail()
         return self._take()
 
-    async def get_batch(self, limit: int = BATCH) -> list[M]:
+    async def get_batch(self, limit: int = 128) -> list[M]:
         """Wait for a message and take it together with all that wait behind it, `limit` at most.
 
         Raises:
@@ -121,7 +121,7 @@ class Mailbox(Generic[M]):
         batch = [self._next()]
         while self.queue and len(batch) < limit:
             item = self._next()
-            if not _expired(item):
+            if not expired(item):
                 batch.append(item)
         self._budget -= len(batch) - 1
         self._taken = batch
@@ -248,7 +248,7 @@ class Mailbox(Generic[M]):
     def _heed(self) -> None:
         if self.control and type(self.control[0]) is ExitReason:
             raise Stop
-        while self.queue and _expired(self.queue[0]):
+        while self.queue and expired(self.queue[0]):
             self.drop(self._next(), "its asker stopped waiting")
 
     def _next(self) -> Any:
@@ -440,7 +440,7 @@ class Mailbox(Generic[M]):
         taken, self._taken = self._taken, []
         asked, self._asked = self._asked or {}, None
         unanswered = [ask for asks in asked.values() for ask in asks]
-        lost = [item for item in taken if item in unanswered or (reason.abnormal and not _answered(item))]
+        lost = [item for item in taken if item in unanswered or (reason.abnormal and not answered(item))]
         self._drop_all((ask for ask in unanswered if ask not in lost), reason)
         self._count_turn()
         self.handled -= len(lost)
@@ -454,8 +454,8 @@ class Mailbox(Generic[M]):
         items, self.queue, self.room = self.queue, NOTHING, 0
         if self._ending is not None:
             self._ending.set(reason)
-        if items:
-            self._drop_all(items, reason)
+        for item in items:
+            self.drop(item, reason)
         senders, self.senders = self.senders, None
         for item, place in senders or ():
             if not _given_up(item, place):
@@ -483,14 +483,5 @@ class Mailbox(Generic[M]):
             self.drop(item, reason)
 
 
-def _expired(item: Any) -> bool:
-    return type(item) is Ask and item.reply.done()
-
-
-def _answered(item: Any) -> bool:
-    """Tell a question that has its answer from one whose asker left before, and from a mere message."""
-    return type(item) is Ask and item.reply.done() and not item.reply.cancelled() and item.reply.exception() is None
-
-
 def _given_up(item: Any, place: asyncio.Future[None] | None) -> bool:
-    return place.done() if place is not None else _expired(item)
+    return place.done() if place is not None else expired(item)

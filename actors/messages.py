@@ -101,6 +101,16 @@ class Ask:
         self.abandoned = False
 
 
+def expired(item: Any) -> bool:
+    """Tell a question that nobody waits for any more from one that is open, and from a mere message."""
+    return type(item) is Ask and item.reply.done()
+
+
+def answered(item: Any) -> bool:
+    """Tell a question that has its answer from one whose asker left before, and from a mere message."""
+    return type(item) is Ask and item.reply.done() and not item.reply.cancelled() and item.reply.exception() is None
+
+
 class Ending:
     """Fires once, with an exit reason, for everybody who waits or will wait."""
 
