@@ -293,14 +293,13 @@ class ActorLife:
                     return self._await(item, result, host)
                 else:
                     left -= done + 1
-                    if left and not host.over():
-                        continue
-                    host.left = 0
-                    mailbox.handled += first - left
-                    self._rest()
-                    return True
+                    if left and host.over():
+                        first, left = first - left, 0
+                    continue
                 break
             else:
+                host.left = 0
+                mailbox.handled += first
                 self._rest()
                 return True
         except BaseException as error:
