@@ -20,7 +20,7 @@ from .mailbox import Mailbox
 from .messages import NORMAL, ExitReason, Ignore
 from .overflow import MailboxSpec
 from .ref import Ref
-from .spec import ChildSpec, Restart, SupervisorSpec, takes_mailbox
+from .spec import PERMANENT, TRANSIENT, ChildSpec, SupervisorSpec, takes_mailbox
 
 if TYPE_CHECKING:
     from .supervisor import Supervisor
@@ -248,7 +248,7 @@ class Child:
 
     def _again(self, reason: ExitReason) -> bool:
         restart = self.spec.restart
-        return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and reason.abnormal)
+        return restart is PERMANENT or (restart is TRANSIENT and reason.abnormal)
 
     def _life(self) -> AnyLife:
         start = self.spec.start

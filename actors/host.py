@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol, TypeAlias
@@ -70,7 +71,8 @@ class Hosts:
         self.commons = Commons(listener)
         self.listener = listener
         self.loop = asyncio.get_running_loop()
-        self.clock = self.loop.time
+        own = type(self.loop).time is not asyncio.BaseEventLoop.time
+        self.clock = self.loop.time if own else time.monotonic  # the same without the way there
         self.context = contextvars.copy_context()
         if sniffio is not None:
             self.context.run(sniffio.current_async_library_cvar.set, "asyncio")
@@ -244,7 +246,7 @@ class Host:
                 self.left = BATCH
                 self.until = 0.0
                 continue
-            if self.left <= 0:
+            if not self.left:
                 await self.yield_turn()
             life = line.popleft()
             outcome = life.run(self)

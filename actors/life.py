@@ -23,11 +23,11 @@ from .circle import LIVES
 from .errors import StrayCancellation
 from .host import Host, Hosts, Outcome
 from .mailbox import Mailbox
-from .messages import KILLED, NORMAL, SHUTDOWN, Ask, Exit, ExitReason, Ignore, Stop
+from .messages import CRASHED, KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore, Stop
 from .stash import Stashed
 
-PLAIN = frozenset((bool, bytes, dict, float, int, list, set, str, tuple))
-"""Types of what handlers return most often, none of which can be awaited: quicker to look up than to ask."""
+CHUNKS = tuple(range(left or 8) for left in range(8))
+"""A host looks at the clock when what is left of its turn is a multiple of eight: by the rest, the messages before."""
 
 
 class Place(Protocol):
@@ -248,59 +248,66 @@ class ActorLife:
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
+        plain: type | None = None  # of what the handler returned last that is not to be awaited
         first = left = host.left
+        done = 0
         item: Any = None
         try:
-            for left in range(first - 1, -1, -1):
-                if mailbox.control:
-                    item = mailbox.control.popleft()
-                    if type(item) is ExitReason:
-                        reason, item = item, None
-                        break
-                elif queue:
-                    item = queue.popleft()
-                    if mailbox.senders:
+            while left:
+                for done in CHUNKS[left & 7]:
+                    if queue and not mailbox.alert:
+                        item = queue.popleft()
+                    elif mailbox.control:
+                        item = mailbox.control.popleft()
+                        if type(item) is ExitReason:
+                            reason, item = item, None
+                            break
+                    elif queue:
+                        item = queue.popleft()
                         mailbox.admit()
-                else:
-                    left += 1
-                    host.left = left
-                    mailbox.handled += first - left
-                    mailbox.sleeper = self
-                    if not self._housed:
-                        self.host = None
-                    return False
-                if type(item) is Ask:
-                    reply = item.reply
-                    if reply.done():
+                    else:
+                        host.left = left - done
+                        mailbox.handled += first - left + done
+                        mailbox.sleeper = self
+                        if not self._housed:
+                            self.host = None
+                        return False
+                    if type(item) is not Ask:
+                        result = receive(item)
+                        if result is None or type(result) is plain:
+                            continue
+                        if not hasattr(result, "__await__"):
+                            plain = type(result)
+                            continue
+                    elif item.reply.done():
                         mailbox.drop(item, "its asker stopped waiting")
+                        continue
                     else:
                         result = receive(item.message)
-                        if result is None or type(result) in PLAIN or not hasattr(result, "__await__"):
-                            reply.set_result(result)
-                        else:
-                            host.left = left
-                            mailbox.handled += first - left - 1
-                            return self._await(item, self._answer(item, result, host), host)
+                        if not hasattr(result, "__await__"):
+                            item.reply.set_result(result)
+                            continue
+                        result = self._answer(item, result, host)
+                    host.left = left - done - 1
+                    mailbox.handled += first - left + done
+                    return self._await(item, result, host)
                 else:
-                    result = receive(item)
-                    if result is not None and type(result) not in PLAIN and hasattr(result, "__await__"):
-                        host.left = left
-                        mailbox.handled += first - left - 1
-                        return self._await(item, result, host)
-                if not left & 7 and (not left or host.over()):
-                    host.left = 0
-                    mailbox.handled += first - left
-                    self._rest()
-                    return True
+                    left -= done + 1
+                    if left and host.over():
+                        first, left = first - left, 0
+                    continue
+                break
             else:
+                host.left = 0
+                mailbox.handled += first
                 self._rest()
                 return True
         except BaseException as error:
-            host.left = left
-            mailbox.handled += first - left - 1
+            host.left = left - done - 1
+            mailbox.handled += first - left + done
             return self._fail(item, error, host)
-        host.left = left
-        mailbox.handled += first - left - 1
+        host.left = left - done - 1
+        mailbox.handled += first - left + done
         return self._finish(reason, host)
 
     async def _await(self, item: Any, handling: Awaitable[Any], host: Host) -> None:
@@ -398,8 +405,8 @@ def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReas
         if host.task.cancelling() == 0:
             stray = StrayCancellation(mailbox.path)
             stray.__cause__ = error
-            return ExitReason(Exit.CRASHED, stray)
-    return ExitReason(Exit.CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
+            return ExitReason(CRASHED, stray)
+    return ExitReason(CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
 
 
 def _sentence(mailbox: Mailbox[Any]) -> ExitReason | None:

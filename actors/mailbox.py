@@ -15,7 +15,6 @@ Laws kept here:
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -23,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from . import link
 from .errors import ActorDied, MailboxFull, StashFull
 from .events import DeadLetter
-from .messages import Ask, Down, Ending, Exit, Exited, ExitReason, Request, Stop
-from .overflow import InHand, MailboxSpec, MailboxStatistics, Overflow
+from .messages import CRASHED, Ask, Down, Ending, Exited, ExitReason, Request, Stop, answered, expired
+from .overflow import BLOCK, DROP_NEWEST, FAIL, RETRY, MailboxSpec, MailboxStatistics
 from .reader import Reader, Sleeper
 from .stash import Aside
 
@@ -40,7 +39,10 @@ R = TypeVar("R")
 NOTHING: deque[Any] = deque()
 """The queue of every mailbox that has had no message yet: an own one would be half of an idle actor's memory."""
 
-BATCH = 128
+UNBOUNDED = 2**30 - 1
+"""More than fit into memory; and the largest number that CPython compares quickly."""
+
+BATCH = 512
 """Messages that one actor may take before everybody else had a turn."""
 
 
@@ -53,6 +55,7 @@ class Mailbox(Generic[M]):
         "_ending",
         "_getter",
         "_taken",
+        "alert",
         "aside",
         "commons",
         "control",
@@ -76,6 +79,7 @@ class Mailbox(Generic[M]):
         self.spec = spec
         self.queue = NOTHING
         self.room = 0
+        self.alert = False  # True whenever something is in the control lane, or senders wait
         self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
         self.control: deque[ExitReason | Down | Exited] | None = None
         self.sleeper: Sleeper | None = None
@@ -107,7 +111,7 @@ class Mailbox(Generic[M]):
         await self._mail()
         return self._take()
 
-    async def get_batch(self, limit: int = BATCH) -> list[M]:
+    async def get_batch(self, limit: int = 128) -> list[M]:
         """Wait for a message and take it together with all that wait behind it, `limit` at most.
 
         Raises:
@@ -117,7 +121,7 @@ class Mailbox(Generic[M]):
         batch = [self._next()]
         while self.queue and len(batch) < limit:
             item = self._next()
-            if not _expired(item):
+            if not expired(item):
                 batch.append(item)
         self._budget -= len(batch) - 1
         self._taken = batch
@@ -244,7 +248,7 @@ class Mailbox(Generic[M]):
     def _heed(self) -> None:
         if self.control and type(self.control[0]) is ExitReason:
             raise Stop
-        while self.queue and _expired(self.queue[0]):
+        while self.queue and expired(self.queue[0]):
             self.drop(self._next(), "its asker stopped waiting")
 
     def _next(self) -> Any:
@@ -289,11 +293,11 @@ class Mailbox(Generic[M]):
             queue = self.open()
         elif len(queue) >= self.room:
             overflow = self.spec.overflow
-            if overflow is Overflow.BLOCK:
+            if overflow is BLOCK:
                 return False
-            if overflow is Overflow.FAIL:
+            if overflow is FAIL:
                 raise MailboxFull(self.path, self.room)
-            if overflow is Overflow.DROP_NEWEST:
+            if overflow is DROP_NEWEST:
                 self.drop(item, "the mailbox is full")
                 return True
             self.drop(queue.popleft(), "the mailbox is full")
@@ -305,7 +309,7 @@ class Mailbox(Generic[M]):
         """Return the queue, made if there is none."""
         if self.queue is NOTHING:
             self.queue = deque()
-            self.room = self.spec.capacity or sys.maxsize
+            self.room = self.spec.capacity or UNBOUNDED
         return self.queue
 
     async def put_in_turn(self, item: Any) -> None:
@@ -320,6 +324,7 @@ class Mailbox(Generic[M]):
         if self.senders is None:
             self.senders = deque()
         self.senders.append((item, place))
+        self.alert = True
 
     def admit(self) -> None:
         """Fill the room that was made with the messages of those who wait longest."""
@@ -330,9 +335,11 @@ class Mailbox(Generic[M]):
                 self.queue.append(item)
                 if place is not None:
                     place.set_result(None)
+        self.alert = bool(senders or self.control)
 
     def signal(self, signal: ExitReason | Down | Exited) -> None:
         """Put something in the control lane: an exit reason means stop, and comes first."""
+        self.alert = True
         if self.control is None:
             self.control = deque()
         if self.end is None:
@@ -374,7 +381,7 @@ class Mailbox(Generic[M]):
     def lose(self, items: Sequence[Any], reason: ExitReason) -> None:
         """A life ended over these: dead letters, or, if the spec says so, once more in the next life."""
         spent: Sequence[Any] = items
-        if self.spec.in_hand is InHand.RETRY and reason.exit is Exit.CRASHED:
+        if self.spec.in_hand is RETRY and reason.exit is CRASHED:
             if self.aside is None:
                 self.aside = Aside()
             again, spent = self.aside.try_again(items, self.count())
@@ -433,7 +440,7 @@ class Mailbox(Generic[M]):
         taken, self._taken = self._taken, []
         asked, self._asked = self._asked or {}, None
         unanswered = [ask for asks in asked.values() for ask in asks]
-        lost = [item for item in taken if item in unanswered or (reason.abnormal and not _answered(item))]
+        lost = [item for item in taken if item in unanswered or (reason.abnormal and not answered(item))]
         self._drop_all((ask for ask in unanswered if ask not in lost), reason)
         self._count_turn()
         self.handled -= len(lost)
@@ -447,8 +454,8 @@ class Mailbox(Generic[M]):
         items, self.queue, self.room = self.queue, NOTHING, 0
         if self._ending is not None:
             self._ending.set(reason)
-        if items:
-            self._drop_all(items, reason)
+        for item in items:
+            self.drop(item, reason)
         senders, self.senders = self.senders, None
         for item, place in senders or ():
             if not _given_up(item, place):
@@ -476,14 +483,5 @@ class Mailbox(Generic[M]):
             self.drop(item, reason)
 
 
-def _expired(item: Any) -> bool:
-    return type(item) is Ask and item.reply.done()
-
-
-def _answered(item: Any) -> bool:
-    """Tell a question that has its answer from one whose asker left before, and from a mere message."""
-    return type(item) is Ask and item.reply.done() and not item.reply.cancelled() and item.reply.exception() is None
-
-
 def _given_up(item: Any, place: asyncio.Future[None] | None) -> bool:
-    return place.done() if place is not None else _expired(item)
+    return place.done() if place is not None else expired(item)

@@ -28,7 +28,7 @@ class Exit(enum.Enum):
     CRASHED = "crashed"
 
 
-_KILLED, _CRASHED = Exit.KILLED, Exit.CRASHED  # an attribute of an enum costs eight times a global
+_KILLED, CRASHED = Exit.KILLED, Exit.CRASHED  # an attribute of an enum costs eight times a global
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class ExitReason:
     @property
     def abnormal(self) -> bool:
         """True for kills and crashes, after which a transient child is restarted."""
-        return self.exit is _CRASHED or self.exit is _KILLED
+        return self.exit is CRASHED or self.exit is _KILLED
 
     def __str__(self) -> str:
         if self.error is None:
@@ -99,6 +99,16 @@ class Ask:
         self.message = message
         self.reply = reply
         self.abandoned = False
+
+
+def expired(item: Any) -> bool:
+    """Tell a question that nobody waits for any more from one that is open, and from a mere message."""
+    return type(item) is Ask and item.reply.done()
+
+
+def answered(item: Any) -> bool:
+    """Tell a question that has its answer from one whose asker left before, and from a mere message."""
+    return type(item) is Ask and item.reply.done() and not item.reply.cancelled() and item.reply.exception() is None
 
 
 class Ending:

@@ -21,6 +21,9 @@ class Overflow(enum.Enum):
     """The new message becomes a dead letter."""
 
 
+BLOCK, FAIL, DROP_OLDEST, DROP_NEWEST = Overflow  # an attribute of an enum costs eight times a global
+
+
 class InHand(enum.Enum):
     """What becomes of the message that an actor was handling when it crashed. Those that wait are kept in any case."""
 
@@ -28,6 +31,9 @@ class InHand(enum.Enum):
     """It is a dead letter, and its asker gets ActorDied."""
     RETRY = "retry"
     """The next life handles it first. If it crashes too, it is dropped."""
+
+
+DROP, RETRY = InHand
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from .child import Child
 from .messages import ExitReason
-from .spec import Strategy, SupervisorSpec
+from .spec import ONE_FOR_ALL, ONE_FOR_ONE, SupervisorSpec
 
 HISTORY = 10
 """Failures that are remembered for SupervisorFailed."""
@@ -35,7 +35,7 @@ class Restarts:
 
     def group(self, child: Child, children: Iterable[Child]) -> Sequence[Child]:
         """Return who is restarted with this child, itself included, in the order of their start."""
-        if self._spec.strategy is Strategy.ONE_FOR_ONE:
+        if self._spec.strategy is ONE_FOR_ONE:
             return (child,)
         group = list(children)
-        return group if self._spec.strategy is Strategy.ONE_FOR_ALL else group[group.index(child) :]
+        return group if self._spec.strategy is ONE_FOR_ALL else group[group.index(child) :]

@@ -30,6 +30,9 @@ class Restart(enum.Enum):
     """Never; its spec is forgotten."""
 
 
+PERMANENT, TRANSIENT, TEMPORARY = Restart  # an attribute of an enum costs eight times a global
+
+
 class Strategy(enum.Enum):
     """Who else is restarted with a child."""
 
@@ -39,6 +42,9 @@ class Strategy(enum.Enum):
     """All its siblings."""
     REST_FOR_ONE = "rest_for_one"
     """The siblings that stand after it."""
+
+
+ONE_FOR_ONE, ONE_FOR_ALL, REST_FOR_ONE = Strategy
 
 
 class AutoShutdown(enum.Enum):
@@ -82,7 +88,7 @@ class ChildSpec(Generic[M]):
             raise SpecInvalid(f"start of {self.name} is {self.start!r}: give an Actor class, a function or a spec")
         if self.shutdown is not None and not self.shutdown >= 0:
             raise SpecInvalid(f"shutdown of {self.name} is {self.shutdown}: give 0 or more seconds, or None")
-        if self.significant and self.restart is Restart.PERMANENT:
+        if self.significant and self.restart is PERMANENT:
             raise SpecInvalid(f"{self.name} is significant and permanent: make it transient or temporary")
 
 

@@ -26,7 +26,7 @@ from .messages import KILLED, SHUTDOWN, Ending, Exit, ExitReason
 from .ref import Ref
 from .registry import Registry
 from .restarts import Restarts
-from .spec import AnySpec, AutoShutdown, ChildSpec, Restart, SupervisorSpec, child_spec
+from .spec import TEMPORARY, AnySpec, AutoShutdown, ChildSpec, SupervisorSpec, child_spec
 from .survey import ChildCount, TreeStatistics, count, node, totals
 from .tree import TreeNode
 
@@ -327,7 +327,7 @@ class Supervisor:
         if child.state is not STOPPED:
             if self._hosts.listener is not None:
                 self._hosts.listener(ChildStarted(child.path))
-        elif child.spec.restart is Restart.TEMPORARY:
+        elif child.spec.restart is TEMPORARY:
             self._forget(child)
 
     async def _stop(self, name: str) -> None:
@@ -337,7 +337,7 @@ class Supervisor:
             self._gone(child)
 
     def _gone(self, child: Child) -> None:
-        if child.spec.restart is Restart.TEMPORARY:
+        if child.spec.restart is TEMPORARY:
             self._forget(child)
         else:
             child.retire()
@@ -365,7 +365,7 @@ class Supervisor:
         for member in reversed(group):
             if not member.halt():
                 await member.stop()
-            if member.spec.restart is Restart.TEMPORARY:
+            if member.spec.restart is TEMPORARY:
                 self._gone(member)
             else:
                 member.state = RESTARTING
