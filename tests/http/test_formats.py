@@ -148,7 +148,7 @@ def test_a_reader_ends_with_the_text_that_counts_wherever_it_comes_in(
     """Law 5, in both vocabularies: any log, any moment of coming, any pages."""
     log = stored(*records, RunCompleted(result=NULL))
     for words, read in ((UiMessage("r"), read_ui), (AgUi("r"), read_ag_ui)):
-        message = Message(row(min(known, len(log))), words)  # type: ignore[arg-type]
+        message = Message(row(min(known, len(log))), words)
         pages = [told(message, log[at : at + size]) for at in range(0, len(log), size)]
         flat = [part for n, page in enumerate(pages) for part in (page if n == 0 else page[len(list(words.begin())) :])]
         assert read(flat) == fold_output(map(decode, log))

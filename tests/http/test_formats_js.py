@@ -30,7 +30,7 @@ from greenroom.runtime.worker import WorkerSettings
 from .conftest import served
 from .test_formats import chats as chats
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 SOURCE = Path(__file__).with_name("js")
 CACHE = Path(__file__).parents[2] / ".cache"
@@ -177,13 +177,13 @@ gate = anyio.Event()
 @component(retry=Retry(attempts=2, first_s=0.01))
 async def write(prompt: str) -> str:
     """Write; the first attempt dies with half a text shown."""
-    emit(f"{prompt} half ")
+    await emit(f"{prompt} half ")
     if prompt == "twice" and not gate.is_set():
         await gate.wait()
         raise ValueError("cut")
     if prompt == "long":
         await anyio.sleep_forever()
-    emit("whole")
+    await emit("whole")
     return "done"
 
 
