@@ -1,11 +1,12 @@
 """What the API tells, as frozen values. Fields that a newer API adds are ignored; `docs/http-api.md` says what each is.
 
-JSON whose type only the caller knows (`input`, `result`, `data`, `decision`) stays as it came: `msgspec.Raw`.
+A run's `input` and `result` stay as they came, `msgspec.Raw`: only the caller knows their types.
 """
 
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import msgspec
 
@@ -63,8 +64,8 @@ class ApprovalInfo(msgspec.Struct, frozen=True, kw_only=True):
     approval: str
     name: str
     question: str
-    data: msgspec.Raw = NULL
-    decision: msgspec.Raw | None = None
+    data: Any = None
+    decision: Any = None
     by: str = ""
 
 

@@ -121,8 +121,8 @@ class Hand:
 
 
 @asynccontextmanager
-async def served(app: Starlette, **options: Any) -> AsyncIterator[str]:
-    """Serve an app on a free port; its URL."""
+async def served(app: Starlette, *, port: int = 0, **options: Any) -> AsyncIterator[str]:
+    """Serve an app on a port, by default a free one; its URL."""
     started = anyio.Event()
     urls: list[str] = []
 
@@ -131,7 +131,7 @@ async def served(app: Starlette, **options: Any) -> AsyncIterator[str]:
         started.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: serve(app, port=0, ready=ready, **options))
+        group.start_soon(lambda: serve(app, port=port, ready=ready, **options))
         await started.wait()
         yield urls[0]
         group.cancel_scope.cancel()
