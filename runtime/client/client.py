@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -137,7 +137,7 @@ class Client:
         tag: str | None = None,
         created_after: datetime.datetime | None = None,
         page: int = 100,
-    ) -> AsyncIterator[RunInfo]:
+    ) -> AsyncGenerator[RunInfo]:
         """List runs, newest first; pages are fetched as they are needed.
 
         Args:

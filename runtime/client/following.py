@@ -5,7 +5,7 @@ Laws kept here: 2 (an event that was seen is not given again, and the next one a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import httpx2
 import msgspec
@@ -35,7 +35,7 @@ class Envelope(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-async def follow(wire: Wire, path: str, after: int) -> AsyncIterator[Event]:
+async def follow(wire: Wire, path: str, after: int) -> AsyncGenerator[Event]:
     """Give the events behind a cursor, and connect again until the run has ended.
 
     Raises:
@@ -72,7 +72,7 @@ async def follow(wire: Wire, path: str, after: int) -> AsyncIterator[Event]:
         await patience.pause(reason, pause_s)
 
 
-async def frames(response: httpx2.Response) -> AsyncIterator[Frame]:
+async def frames(response: httpx2.Response) -> AsyncGenerator[Frame]:
     """Read server-sent events; one that is cut off is none."""
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -20,9 +20,6 @@ from .errors import AnswerInvalid, refusal
 from .following import follow
 from .objects import ApprovalInfo, Approvals, RunInfo, Shown
 from .wire import Wire, retry_after
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
 
 T = TypeVar("T")
 
@@ -56,7 +53,7 @@ class RemoteRun:
         self.info = info
         return info
 
-    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+    async def events(self, after: int = 0) -> AsyncGenerator[Event]:
         """Follow its log from a cursor on: every record once, in order, over any number of connections, to its end.
 
         Args:
@@ -66,15 +63,15 @@ class RemoteRun:
             Refused: there is no such run, or the cursor is beyond its log.
             Unreachable: the client's patience is at its end.
         """
-        async with aclosing(cast("AsyncGenerator[Event]", follow(self._wire, f"{self._path}/events", after))) as events:
+        async with aclosing(follow(self._wire, f"{self._path}/events", after)) as events:
             async for event in events:
                 yield event
 
-    async def text_stream(self) -> AsyncIterator[Shown]:
+    async def text_stream(self) -> AsyncGenerator[Shown]:
         """Follow its text: what was added, or that something was taken back, each with all the text that counts."""
         output, text = Output(), ""
         path = f"{self._path}/output"
-        async with aclosing(cast("AsyncGenerator[Event]", follow(self._wire, path, 0))) as events:
+        async with aclosing(follow(self._wire, path, 0)) as events:
             async for event in events:
                 output.apply(event)
                 match event.record:
@@ -88,7 +85,7 @@ class RemoteRun:
     async def output(self) -> str:
         """Wait for its end, however it ends, and give the text that counts."""
         text = ""
-        async with aclosing(cast("AsyncGenerator[Shown]", self.text_stream())) as stream:
+        async with aclosing(self.text_stream()) as stream:
             async for shown in stream:
                 text = shown.text
         return text

@@ -125,7 +125,7 @@ async def test_leaving_a_stream_closes_its_connection(house: Any, client: Client
     stream = run.events()
     assert (await anext(stream)).kind == "run.queued"
     assert len(house.app.state.streams) == 1
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     while len(house.app.state.streams):
         await anyio.lowlevel.checkpoint()
 
