@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx2
 import msgspec
 
+from ..errors import ConfigInvalid
 from ..payload import to_json
 from .blocking import Blocking, open_blocking
 from .objects import RunInfo, RunPage
@@ -34,6 +35,9 @@ class Client:
         token: the server's `GREENROOM_TOKEN`, where it has one.
         patience_s: how long to try to reach a server that does not answer, seconds.
         transport: what makes the connections; `httpx2.ASGITransport(app)` needs no server.
+
+    Raises:
+        ConfigInvalid: an argument cannot be; names it and the fix.
     """
 
     def __init__(
@@ -44,6 +48,12 @@ class Client:
         patience_s: float = 30.0,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        if not base_url.startswith(("http://", "https://")) or not httpx2.URL(base_url).host:
+            raise ConfigInvalid("Client.base_url: is no URL of an API: write http://127.0.0.1:8800")
+        if token is not None and not (token.isascii() and token.isprintable() and token):
+            raise ConfigInvalid("Client.token: use the server's token, printable ASCII characters")
+        if not patience_s >= 0:
+            raise ConfigInvalid(f"Client.patience_s: is {patience_s}, must be 0 (never try again) or more seconds")
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         limits = httpx2.Limits(max_connections=None)
         self._http = httpx2.AsyncClient(base_url=base_url, headers=headers, transport=transport, limits=limits)

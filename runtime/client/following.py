@@ -13,7 +13,7 @@ import msgspec
 from ...transports import Stored
 from ..records import Event, decode
 from .errors import AnswerInvalid
-from .wire import Patience, Wire, retry_after
+from .wire import Patience, Wire, retry_after, stranger
 
 ENDS = frozenset({"run.completed", "run.failed", "run.canceled", "run.timed_out"})
 SHUTDOWN = "server-shutdown"
@@ -53,6 +53,8 @@ async def follow(wire: Wire, path: str, after: int) -> AsyncGenerator[Event]:
                     reason, pause_s = f"the stream was answered with {response.status_code}", retry_after(response)
                 elif response.status_code != 200:
                     wire.read(response, object)
+                elif not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise stranger(response)
                 else:
                     patience.answered()
                     async for frame in frames(response):

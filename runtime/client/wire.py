@@ -156,10 +156,7 @@ class Wire:
                 return msgspec.json.decode(response.content, type=type_)
             raise refusal(msgspec.json.decode(response.content, type=Problem))
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError):
-            raise AnswerInvalid(
-                f"{shown(response.request.url)} answered {response.status_code} with something that "
-                "the API does not say: check the client's URL, and that nothing in between answers instead"
-            ) from None
+            raise stranger(response) from None
 
     def pausing(self, response: httpx2.Response) -> bool:
         """Whether this answer is one to ask again after."""
@@ -178,6 +175,14 @@ class Wire:
 def shown(url: httpx2.URL) -> str:
     """Write a URL as messages may have it: without a password and without a query."""
     return str(url.copy_with(userinfo=b"", query=None))
+
+
+def stranger(response: httpx2.Response) -> AnswerInvalid:
+    """Make the error of an answer that the API does not give."""
+    return AnswerInvalid(
+        f"{shown(response.request.url)} answered {response.status_code} with something that the API does not say: "
+        "check the client's URL, and that nothing in between answers instead"
+    )
 
 
 def retry_after(response: httpx2.Response) -> float:

@@ -9,6 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
+from greenroom import ConfigInvalid
 from greenroom import client as public
 from greenroom.client import (
     AnswerInvalid,
@@ -162,6 +163,19 @@ async def test_a_server_that_is_not_there_or_is_another_is_said(unused_port: int
     async with Client("http://other", transport=other) as client:
         with pytest.raises(AnswerInvalid, match="http://other/v1/runs/r answered 200 with something"):
             await client.run("r").view()
+        with pytest.raises(AnswerInvalid, match="http://other/v1/runs/r/output answered 200 with something"):
+            await client.run("r").output()
+
+
+def test_a_client_that_cannot_be_is_refused_at_once() -> None:
+    for arguments, wrong in (
+        ({"base_url": "localhost:8800"}, "Client.base_url: is no URL"),
+        ({"base_url": "http://"}, "Client.base_url"),
+        ({"base_url": "http://x", "token": "a\nb"}, "Client.token"),
+        ({"base_url": "http://x", "patience_s": float("nan")}, "Client.patience_s"),
+    ):
+        with pytest.raises(ConfigInvalid, match=wrong):
+            Client(**arguments)
 
 
 class Flaky(httpx2.AsyncBaseTransport):

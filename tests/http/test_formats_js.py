@@ -30,11 +30,20 @@ from greenroom.runtime.worker import WorkerSettings
 from .conftest import served
 from .test_formats import chats as chats
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 SOURCE = Path(__file__).with_name("js")
 CACHE = Path(__file__).parents[2] / ".cache"
-INSTALL = ("npm", "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error")
+INSTALL = (
+    "npm",
+    "ci",
+    "--ignore-scripts",
+    "--omit=optional",
+    "--no-audit",
+    "--no-fund",
+    "--loglevel=error",
+    "--fetch-retries=1",
+)
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +60,9 @@ def js() -> Path:
             shutil.copy(SOURCE / name, folder / name)
         if not (folder / "installed").exists():
             try:
-                done = subprocess.run(INSTALL, cwd=folder, capture_output=True, text=True, timeout=180)
+                done = subprocess.run(INSTALL, cwd=folder, capture_output=True, text=True, timeout=120)
             except subprocess.TimeoutExpired:
-                pytest.skip("npm had not installed the front ends within 180 s")
+                pytest.skip("npm had not installed the front ends within 120 s")
             if done.returncode:
                 pytest.skip(f"npm could not install the front ends: {done.stderr.strip()[-300:]}")
             (folder / "installed").touch()
