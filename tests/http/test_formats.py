@@ -9,7 +9,7 @@ import anyio
 import httpx2
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from greenroom import Workflow, workflow
@@ -128,20 +128,36 @@ def read_ag_ui(read: list[Any]) -> str:
     return "".join(messages.values())
 
 
-STEPS = st.sampled_from("ab")
-SHOWN = st.lists(
-    st.one_of(
-        st.builds(OutputDelta, step=STEPS, attempt=st.integers(1, 3), text=st.text("xyz\n", max_size=3)),
-        st.builds(OutputReset, step=STEPS, attempt=st.integers(1, 3)),
-        st.builds(Status, step=st.just("a"), message=st.just("busy")),
-        st.builds(ApprovalRequested, approval=st.sampled_from("pq"), name=st.just("p"), question=st.just("?")),
-        st.builds(ApprovalResolved, approval=st.sampled_from("pq"), decision=st.just(NULL)),
-    ),
-    max_size=15,
-)  # fmt: skip
+STEPS, ATTEMPTS = st.sampled_from("ab"), st.integers(1, 2)
+DELTAS = st.builds(OutputDelta, step=STEPS, attempt=ATTEMPTS, text=st.text("xyz\n", max_size=3))
+RESETS = st.builds(OutputReset, step=STEPS, attempt=ATTEMPTS)
+OTHERS = st.one_of(
+    st.builds(Status, step=st.just("a"), message=st.just("busy")),
+    st.builds(ApprovalRequested, approval=st.sampled_from("pq"), name=st.just("p"), question=st.just("?")),
+    st.builds(ApprovalResolved, approval=st.sampled_from("pq"), decision=st.just(NULL)),
+)
+SHOWN = st.lists(st.one_of(DELTAS, DELTAS, RESETS, OTHERS), min_size=2, max_size=15)
 
 
-@given(records=SHOWN, known=st.integers(0, 17), size=st.integers(1, 5))
+@example(
+    records=[
+        OutputDelta(step="a", attempt=1, text="x"),
+        OutputDelta(step="b", attempt=1, text="y"),
+        OutputReset(step="b", attempt=1),
+    ],
+    known=1,
+    size=2,
+)
+@example(
+    records=[
+        OutputDelta(step="a", attempt=1, text="x"),
+        ApprovalRequested(approval="p", name="p", question="?"),
+        OutputDelta(step="a", attempt=1, text="y"),
+    ],
+    known=1,
+    size=5,
+)
+@given(records=SHOWN, known=st.integers(0, 5) | st.integers(0, 17), size=st.integers(1, 5))
 def test_a_reader_ends_with_the_text_that_counts_wherever_it_comes_in(
     records: list[Record], known: int, size: int
 ) -> None:
