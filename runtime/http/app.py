@@ -21,6 +21,7 @@ from starlette.routing import Route
 from ..errors import GreenroomError
 from ..runs import Runs
 from . import openapi, views
+from .chat import ChatResource
 from .guard import Guard
 from .inlets import InletResource
 from .options import ApiOptions
@@ -50,8 +51,7 @@ def api(
     streams = Streams(options.max_streams) if streams is None else streams
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
-
-    inlet = InletResource(supply, options)
+    inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -73,6 +73,9 @@ def api(
             Route("/v1/runs/{run_id}/signals/{name}", inlet.signal, methods=["POST"]),
             Route("/v1/runs/{run_id}/approvals", inlet.approvals),
             Route("/v1/runs/{run_id}/approvals/{approval}", inlet.decide, methods=["POST"]),
+            Route("/v1/chat/{workflow}", chat.answer, methods=["POST"]),
+            Route("/v1/chat/{workflow}/{chat_id}/stream", chat.stream),
+            Route("/v1/chat/{workflow}/{chat_id}/stop", chat.stop, methods=["POST"]),
             Route("/v1/workflows", system.workflows),
             Route("/v1/system/workers", system.workers),
             Route("/livez", system.live),

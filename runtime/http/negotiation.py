@@ -118,6 +118,18 @@ def invalid(path: str, detail: str) -> Refusal:
     return Refusal(Kind.INVALID_PARAMETER, f"{path} {detail}", errors=(Fault(path=path, detail=detail),))
 
 
+def one_of(request: Request, name: str, choices: Sequence[str]) -> str:
+    """Read a query parameter that is one of some words; the first one where it is not given.
+
+    Raises:
+        Refusal: 400, it is another word.
+    """
+    value = request.query_params.get(name, choices[0])
+    if value not in choices:
+        raise invalid(f"query.{name}", f"is {value[:40]!r}, must be one of {', '.join(choices)}")
+    return value
+
+
 def run_filter(request: Request) -> RunFilter:
     """Read which runs to list: `workflow`, `status`, `tag`, `created_after` (RFC 3339).
 

@@ -17,10 +17,11 @@ from ..definitions import Workflow
 from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
+from .chat import ChatTurn
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
-from .resources import CancelRun, ForkRun, StartRun
+from .resources import FORMATS, CancelRun, ForkRun, StartRun
 
 Json = dict[str, Any]
 Workflows = Mapping[str, Workflow[Any, Any]]
@@ -81,7 +82,7 @@ def _alone(type_: Any) -> Json:
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
     told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
-    own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide]
+    own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
@@ -90,7 +91,7 @@ def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
         components[f"{workflow.name}.run"] = _typed_run(workflow, schemas)
         components[f"{workflow.name}.start"] = _typed_start(workflow, schemas)
         paths[f"/v1/workflows/{workflow.name}/runs"] = {"post": _start(workflow)}
-    paths |= _run_paths() | _system_paths()
+    paths |= _run_paths() | _chat_paths() | _system_paths()
     whole: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -178,6 +179,7 @@ def _run_paths() -> Json:
     text = {TEXT: {"schema": {"type": "string"}}}
     events = {"description": "Events from the cursor on.", "content": stream | _content(_ref("EventPage"))}
     output = {"description": "The output from the cursor on.", "content": stream | _content(_ref("OutputText")) | text}
+    told = _query("format", {"type": "string", "enum": list(FORMATS), "default": "native"})
     shown = {"200": _json("The run.", run), "304": _empty("The version that is known.")}
     result = {"200": _json("The result.", {}), "202": _json("The run goes on.", run)}
     ended = (Kind.RUN_FAILED, Kind.RUN_CANCELED, Kind.RUN_TIMED_OUT)
@@ -185,7 +187,7 @@ def _run_paths() -> Json:
         "": _get("show_run", "A run as it stands.", shown, [etag]),
         "/result": _get("get_result", "A run's result.", result, [prefer], ended),
         "/events": _get("follow_run", "A run's log.", _followed(events), [*resume, _limit(100)], _FOLLOW),
-        "/output": _get("follow_output", "A run's output.", _followed(output), resume, _FOLLOW),
+        "/output": _get("follow_output", "A run's output.", _followed(output), [*resume, told], _FOLLOW),
         "/trace": _get("get_trace", "A run's trace.", {"200": _json("The trace.", _ref("Trace"))}),
         "/cancel": {
             "post": {
@@ -202,6 +204,29 @@ def _run_paths() -> Json:
     listing = _get("list_runs", "Runs, newest first.", {"200": _json("A page.", _ref("RunList"))}, where)
     one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID]} | item for part, item in paths.items()}
     return {"/v1/runs": listing} | one
+
+
+def _chat_paths() -> Json:
+    """The AI SDK's transport; written once, for a chat with any workflow."""
+    workflow = {"name": "workflow", "in": "path", "required": True, "schema": {"type": "string"}}
+    chat = {"name": "chat_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    stream = {"description": "A UI message stream.", "content": {EVENT_STREAM: {"schema": {"type": "string"}}}}
+
+    def item(method: str, name: str, summary: str, responses: Json, *kinds: Kind, **more: Any) -> Json:
+        operation = {"operationId": name, "summary": summary, "tags": ["chat"], **more}
+        return {method: {**operation, "responses": responses | _problems(Kind.UNKNOWN_WORKFLOW, *kinds)}}
+
+    key = _header("Idempotency-Key", "The same key and message give the same run for ever.", maxLength=255)
+    body: Json = {"parameters": [key], "requestBody": {"required": True, "content": _content(_ref("ChatTurn"))}}
+    answer = item("post", "chat", "Answer a message.", {"200": stream}, *_START, Kind.BUSY, **body)
+    resume = item("get", "resume_chat", "Tell the answer that is given, from its start.", _followed(stream), Kind.BUSY)
+    stopped = {"202": _json("It will stop.", _ref("RunObject")), "204": _empty("Nothing answers.")}
+    stop = item("post", "stop_chat", "Cancel what answers in a chat.", stopped, Kind.CROSS_SITE)
+    return {
+        "/v1/chat/{workflow}": {"parameters": [workflow], **answer},
+        "/v1/chat/{workflow}/{chat_id}/stream": {"parameters": [workflow, chat], **resume},
+        "/v1/chat/{workflow}/{chat_id}/stop": {"parameters": [workflow, chat], **stop},
+    }
 
 
 def _fork_paths(run: Json) -> Json:

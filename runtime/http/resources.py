@@ -6,7 +6,7 @@ be refused is refused before the run is written). Leaving a stream or a wait nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import msgspec
@@ -22,7 +22,9 @@ from ..records import OutputDelta, OutputReset, RunQueued, decode
 from ..runs import Runs, RunView, ends, outcome
 from ..trace import TraceFold
 from . import views
+from .ag_ui import AgUi
 from .body import read_json
+from .formats import Message, Vocabulary
 from .negotiation import (
     EVENT_STREAM,
     JSON,
@@ -32,6 +34,7 @@ from .negotiation import (
     cursor,
     idempotency_key,
     number,
+    one_of,
     preferences,
     run_filter,
     trace_id,
@@ -39,8 +42,12 @@ from .negotiation import (
 )
 from .options import ApiOptions
 from .problems import SECURITY, Kind, Refusal
-from .sse import Envelope, EventStream
+from .sse import Envelope, EventStream, Native
 from .streams import Streams
+from .ui_message import UiMessage
+
+FORMATS: Mapping[str, Callable[[str], Vocabulary] | None] = {"native": None, "ui-message": UiMessage, "ag-ui": AgUi}
+"""What `?format=` takes: the words in which a run's output is told; None: as it is."""
 
 OUTPUT_KINDS = frozenset({OutputDelta.kind, OutputReset.kind})
 RETRY_AFTER = {"retry-after": "1"}
@@ -198,9 +205,13 @@ class RunResource:
         )
 
     async def output(self, request: Request) -> Response:
-        """Follow the output as events, or read the text it amounts to so far."""
+        """Follow the output as events or as another protocol's, or read the text it amounts to so far."""
         runs = self._runs()
         run = await runs.transport.run(request.path_params["run_id"])
+        words = FORMATS[one_of(request, "format", list(FORMATS))]
+        if words is not None:
+            choose(request, (EVENT_STREAM,))
+            return self._tell(runs, run, cursor(request), words(run.run_id))
         wanted = choose(request, (EVENT_STREAM, JSON, TEXT))
         if wanted == EVENT_STREAM:
             return await self._stream(request, runs, run, cursor(request), kinds=OUTPUT_KINDS)
@@ -262,9 +273,20 @@ class RunResource:
     ) -> Response:
         _check_cursor(run, after)
         if run.state.terminal and after >= run.seq:
-            return Response(status_code=204, headers={"cache-control": "no-store", **SECURITY, **(headers or {})})
-        envelope = await _envelope(runs, run.run_id)
-        return EventStream(runs, envelope, after=after, streams=self._streams, kinds=kinds, headers=headers)
+            return _nothing_more(headers)
+        native = Native(await _envelope(runs, run.run_id), kinds)
+        return EventStream(runs, native, after=after, streams=self._streams, headers=headers)
+
+    def _tell(self, runs: Runs, run: Run, after: int, words: Vocabulary) -> Response:
+        """Tell a run's message from its start, whatever the reader has of it; nothing to one that has its end."""
+        _check_cursor(run, after)
+        if run.state.terminal and after >= run.seq:
+            return _nothing_more()
+        return EventStream(runs, Message(run, words), after=0, streams=self._streams)
+
+
+def _nothing_more(headers: dict[str, str] | None = None) -> Response:
+    return Response(status_code=204, headers={"cache-control": "no-store", **SECURITY, **(headers or {})})
 
 
 async def _envelope(runs: Runs, run_id: str) -> Envelope:

@@ -15,7 +15,8 @@ import contextlib
 import functools
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from typing import cast
+from types import MappingProxyType
+from typing import Protocol, cast
 
 import anyio
 import msgspec
@@ -72,7 +73,7 @@ class Envelope:
             stored.seq,
             repr(stored.ts).encode(),
             _quoted(stored.kind),
-            _one_line(stored.body),
+            one_line(stored.body),
         )
 
     def frame(self, stored: Stored) -> bytes:
@@ -90,7 +91,7 @@ def _name(kind: str) -> bytes:
     return "".join(c for c in kind if c.isprintable()).encode()
 
 
-def _one_line(body: bytes) -> bytes:
+def one_line(body: bytes) -> bytes:
     """JSON without line breaks: in valid JSON a raw one is white space between tokens."""
     if b"\n" in body or b"\r" in body:
         return body.replace(b"\n", b" ").replace(b"\r", b" ")
@@ -111,14 +112,64 @@ def joined(frames: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[bytes]:
         yield b"".join(chunk)
 
 
+class Format(Protocol):
+    """How a log is told on the wire. One belongs to one stream.
+
+    Attributes:
+        run_id: whose log.
+        headers: more response headers.
+    """
+
+    run_id: str
+    headers: Mapping[str, str]
+
+    def begin(self) -> bytes:
+        """Give what is sent first."""
+
+    def tell(self, batch: Sequence[Stored]) -> Iterable[bytes]:
+        """Tell some records, in frames; the run's last one is told with the words that end the stream."""
+
+    def interrupt(self, *, draining: bool) -> bytes:
+        """Give the last words of a stream that ends before the run: the server drains, or has lost its store."""
+
+
+class Native:
+    """The log as it is: an event for each record, whose id is the cursor.
+
+    Args:
+        envelope: of this run.
+        kinds: only records of these kinds, and the terminal one; None for all.
+    """
+
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, envelope: Envelope, kinds: Collection[str] | None = None) -> None:
+        self.run_id = envelope.run_id
+        self._envelope = envelope
+        self._kinds = kinds
+
+    def begin(self) -> bytes:
+        """Say when to come back."""
+        return b"retry: 2000\n\n"
+
+    def tell(self, batch: Sequence[Stored]) -> Iterable[bytes]:
+        """Make a frame of each record that is wanted."""
+        for stored in batch:
+            if self._kinds is None or stored.kind in self._kinds or ends(stored):
+                yield self._envelope.frame(stored)
+
+    def interrupt(self, *, draining: bool) -> bytes:
+        """Tell the client to come back at once; a lost store it is told by a problem when it does."""
+        return _SHUTDOWN if draining else b""
+
+
 class EventStream(Response):
     """The response that follows a run's log from a cursor to its end.
 
     Args:
         runs: where the log is.
-        envelope: of this run.
+        format: how it is told.
         after: the last seq that the reader has.
-        kinds: only records of these kinds, and the terminal one; None for all.
         streams: where it is counted and drained.
         headers: more response headers.
 
@@ -130,19 +181,17 @@ class EventStream(Response):
     def __init__(
         self,
         runs: Runs,
-        envelope: Envelope,
+        format: Format,  # noqa: A002 - the word of the API
         *,
         after: int,
         streams: Streams,
-        kinds: Collection[str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(headers={**_HEADERS, **(headers or {})})
+        super().__init__(headers={**_HEADERS, **format.headers, **(headers or {})})
         del self.headers["content-length"]
         self._runs = runs
-        self._envelope = envelope
+        self._format = format
         self._after = after
-        self._kinds = kinds
         self._streams = streams
         self._sent = 0.0
 
@@ -153,38 +202,37 @@ class EventStream(Response):
             Refusal: draining or full; nothing was sent.
         """
         self._streams.require_room()
-        ended = False
+        told = False
         async with self._streams.open(receive) as connection:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 connection.group.start_soon(self._keep_alive, send, connection.group.cancel_scope)
-                await self._follow(send)
-            ended = True
+                told = await self._follow(send)
+            else:
+                told = True
         if connection.gone:
             return
         with anyio.move_on_after(GOODBYE_S), contextlib.suppress(OSError):
-            last = b"" if ended or not self._streams.draining else _SHUTDOWN
+            last = b"" if told else self._format.interrupt(draining=self._streams.draining)
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _follow(self, send: Send) -> None:
-        await self._send(send, b"retry: 2000\n\n")
+    async def _follow(self, send: Send) -> bool:
+        """Tell the log; whether it was told to its end."""
         try:
-            tail = self._runs.tail(self._envelope.run_id, self._after, page=PAGE)
+            await self._send(send, self._format.begin())
+            tail = self._runs.tail(self._format.run_id, self._after, page=PAGE)
             async with aclosing(cast("AsyncGenerator[Sequence[Stored]]", tail)) as batches:
                 async for batch in batches:
-                    for chunk in joined(map(self._envelope.frame, self._wanted(batch))):
+                    for chunk in joined(self._format.tell(batch)):
                         await self._send(send, chunk)
+            return True
         except OSError:
-            return  # the client has left, as some servers say it
+            pass  # the client has left, as some servers say it
         except TransportError as error:
-            log.warning("stream_interrupted", run_id=self._envelope.run_id, reason=str(error))
+            log.warning("stream_interrupted", run_id=self._format.run_id, reason=str(error))
         except Exception as error:
-            log.error("stream_failed", run_id=self._envelope.run_id, traceback=plain(error))
-
-    def _wanted(self, batch: Sequence[Stored]) -> Iterable[Stored]:
-        if self._kinds is None:
-            return batch
-        return [stored for stored in batch if stored.kind in self._kinds or ends(stored)]
+            log.error("stream_failed", run_id=self._format.run_id, traceback=plain(error))
+        return False
 
     async def _send(self, send: Send, chunk: bytes) -> None:
         self._sent = asyncio.get_running_loop().time()
@@ -201,6 +249,6 @@ class EventStream(Response):
             with anyio.move_on_after(STALL_S) as patience:
                 await self._send(send, b": ping\n\n")
             if patience.cancelled_caught:
-                log.warning("stream_stalled", run_id=self._envelope.run_id)
+                log.warning("stream_stalled", run_id=self._format.run_id)
                 scope.cancel()
                 return

@@ -1,8 +1,8 @@
 """greenroom: an asyncio actor runtime for long-running LLM workflows.
 
-Everything public is a name of this package, of `greenroom.actors`, `greenroom.transports`, `greenroom.testing`, or in
-the `__all__` of `greenroom.runtime.http`, `.router` and `.simulator`. Names are imported when first used, so that
-importing greenroom costs little.
+Everything public is a name of this package, of `greenroom.actors`, `greenroom.client`, `greenroom.transports`,
+`greenroom.testing`, or in the `__all__` of `greenroom.runtime.http`, `.router` and `.simulator`. Names are imported
+when first used, so that importing greenroom costs little.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
@@ -78,16 +78,15 @@ class Faulty:
 class Hand:
     """A worker moved by hand: it claims by the transport's contract and appends what a test tells it to."""
 
-    def __init__(self, store: Transport) -> None:
+    def __init__(self, store: Transport, *workflows: str) -> None:
         self.store = store
+        self._terms = dict.fromkeys(workflows, Terms())
         self._leases: dict[str, Lease] = {}
 
     async def claim(self, run_id: str) -> Claim:
         """Claim until this run is held."""
         while True:
-            for claim in await self.store.claim(
-                "hand", dict.fromkeys(["newsroom", "idle"], Terms()), limit=100, lease_s=60
-            ):
+            for claim in await self.store.claim("hand", self._terms, limit=100, lease_s=60):
                 self._leases[claim.run.run_id] = claim.lease
                 lease = LeaseTaken(worker="hand", build="test", fence=claim.lease.fence)
                 await self.append(claim.run.run_id, lease, RunStarted())
@@ -122,8 +121,8 @@ class Hand:
 
 
 @asynccontextmanager
-async def served(app: Starlette, **options: Any) -> AsyncIterator[str]:
-    """Serve an app on a free port; its URL."""
+async def served(app: Starlette, *, port: int = 0, **options: Any) -> AsyncIterator[str]:
+    """Serve an app on a port, by default a free one; its URL."""
     started = anyio.Event()
     urls: list[str] = []
 
@@ -132,7 +131,7 @@ async def served(app: Starlette, **options: Any) -> AsyncIterator[str]:
         started.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(lambda: serve(app, port=0, ready=ready, **options))
+        group.start_soon(lambda: serve(app, port=port, ready=ready, **options))
         await started.wait()
         yield urls[0]
         group.cancel_scope.cancel()
@@ -169,7 +168,7 @@ class House:
     def __init__(self, store: Transport, *workflows: Workflow[..., Any]) -> None:
         self.store = store
         self.runs = Runs(store, {workflow.name: workflow for workflow in workflows})
-        self.hand = Hand(store)
+        self.hand = Hand(store, *self.runs.workflows)
         self.app: Starlette = Starlette()
         self.url = ""
         self.client = httpx2.AsyncClient()
@@ -196,11 +195,13 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(options: ApiOptions | None = None, **serving: Any) -> AsyncIterator[House]:
+async def open_house(
+    options: ApiOptions | None = None, *, workflows: Sequence[Workflow[..., Any]] = (newsroom, idle), **serving: Any
+) -> AsyncIterator[House]:
     """Open a house."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_transport("memory://"))
-        house = House(store, newsroom, idle)
+        house = House(store, *workflows)
         house.app = api(house.runs, options=options)
         house.url = await stack.enter_async_context(served(house.app, **serving))
         house.client = await stack.enter_async_context(httpx2.AsyncClient(base_url=house.url, timeout=20))

@@ -16,6 +16,7 @@ import pytest
 MODULES = (
     "greenroom",
     "greenroom.actors",
+    "greenroom.client",
     "greenroom.runtime.http",
     "greenroom.runtime.router",
     "greenroom.runtime.simulator",
