@@ -24,6 +24,12 @@ export function Listing({ id, label, rows, height, row, at, onMove, onOpen, onEn
     element.addEventListener("wheel", onWheel, { passive: false });
     return () => element.removeEventListener("wheel", onWheel);
   }, [onWheel]);
+  const arrived = useRef(false);
+  useEffect(() => {
+    if (arrived.current || at <= 0) return;
+    arrived.current = true;
+    box.current.scrollTop = Math.max(0, (at - 3) * height);
+  });
   const from = Math.max(0, Math.floor(view.top / height) - SPARE);
   const to = Math.min(rows, Math.ceil((view.top + view.tall) / height) + SPARE);
   const drawn = [];

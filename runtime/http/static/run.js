@@ -15,36 +15,37 @@ import { Waterfall } from "./waterfall.js";
 const VIEWS = [["", "Timeline"], ["output", "Output"], ["events", "Events"], ["approvals", "Approvals"]];
 const CONNECTION = { connecting: "connecting", live: "live", lost: "reconnecting", ended: "complete", refused: "stopped" };
 
-/** The run's log, folded; drawn anew with what has come, but for while `paused`. */
+/** The run's log, folded and drawn. While `paused` nothing more is read: what comes then waits at the server. */
 function useRun(id, paused) {
   const [fold, setFold] = useState(() => new RunFold());
   const [connection, setConnection] = useState({ state: "connecting" });
   const [, draw] = useState(0);
   const [turn, setTurn] = useState(0);
-  const still = useRef(paused);
-  still.current = paused;
+  const gate = useRef({ shut: paused, open: () => {} });
+  gate.current.shut = paused;
+  if (!paused) gate.current.open();
   useEffect(() => {
     const stop = new AbortController();
     const fresh = new RunFold();
     setFold(fresh);
     setConnection({ state: "connecting" });
-    follow(id, ({ events, state, problem }) => {
+    follow(id, async ({ events, state, problem }) => {
+      if (gate.current.shut) await new Promise((go) => { gate.current.open = go; });
       if (events) for (const event of events) fresh.apply(event);
       if (state) setConnection({ state, problem });
-      if (!still.current) draw((n) => n + 1);
+      draw((n) => n + 1);
     }, stop.signal);
-    return () => stop.abort();
+    return () => {
+      stop.abort();
+      gate.current.open();
+    };
   }, [id, turn]);
   return { fold, connection, again: () => setTurn(turn + 1) };
 }
 
 export function Run({ place, paused }) {
   const { run: id, view = "", step = "" } = place;
-  const live = useRun(id, paused);
-  const frozen = useRef(null);
-  // While paused the picture stays as it was: the same fold goes on, and nothing is drawn from it until then.
-  if (!paused || !frozen.current || frozen.current.fold !== live.fold) frozen.current = { fold: live.fold };
-  const { fold, connection, again } = live;
+  const { fold, connection, again } = useRun(id, paused);
   const row = usePolled(runPath(id), fold.active && fold.seq ? 5000 : 0, paused);
   useEffect(() => {
     if (fold.seq) row.again();

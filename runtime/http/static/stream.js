@@ -29,7 +29,8 @@ export class Frames {
  * Follow a run until it ends, `signal` is aborted, or the server says that it never will.
  *
  * `tell({events})` gives records in order, each once; `tell({state, problem})` says how the connection is: connecting,
- * live, lost (it will be made again), ended, or refused (it will not).
+ * live, lost (it will be made again), ended, or refused (it will not). What `tell` returns is waited for before more is
+ * read.
  */
 export async function follow(runId, tell, signal) {
   let seen = 0;
@@ -39,7 +40,7 @@ export async function follow(runId, tell, signal) {
       const headers = { accept: "text/event-stream", ...(seen ? { "last-event-id": String(seen) } : {}) };
       const response = await ask(runPath(runId, "/events"), { headers, signal });
       if (response.status === 204) return tell({ state: "ended" });
-      tell({ state: "live" });
+      await tell({ state: "live" });
       wait = 500;
       const frames = new Frames();
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -54,14 +55,14 @@ export async function follow(runId, tell, signal) {
           break;
         }
         seen = fresh.at(-1).seq;
-        tell({ events: fresh });
+        await tell({ events: fresh });
         if (TERMINAL.has(fresh.at(-1).type)) return tell({ state: "ended" });
       }
     } catch (problem) {
       if (signal.aborted) return undefined;
       if (problem.status >= 400 && problem.status < 500) return tell({ state: "refused", problem });
     }
-    tell({ state: "lost" });
+    await tell({ state: "lost" });
     await new Promise((go) => setTimeout(go, wait * (0.5 + Math.random())));
     wait = Math.min(wait * 2, PATIENCE_MS);
   }

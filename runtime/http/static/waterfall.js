@@ -7,6 +7,7 @@ import { Scale, activity, ticks } from "./scale.js";
 
 const ROW = 28;
 const CLOSEST = 1e-4;
+const LETTER = 6.5; // px, about, of a note
 
 export function Waterfall({ fold, selected, onSelect, paused }) {
   const now = useNow(500, fold.active && !paused);
@@ -36,6 +37,14 @@ export function Waterfall({ fold, selected, onSelect, paused }) {
     const left = Math.min(1 - (b - a), Math.max(0, a + (b - a) * by));
     return [left, left + (b - a)];
   });
+  function zoomTo(step) {
+    const span = fold.spans.get(step);
+    if (!span) return setView([0, 1]);
+    const [a, b] = [scale.x(span.started), scale.x(span.ended ?? end)];
+    const width = Math.min(1, Math.max(CLOSEST, (b - a) * 1.5));
+    const left = Math.min(1 - width, Math.max(0, (a + b - width) / 2));
+    return setView([left, left + width]);
+  }
   const wheel = useMemo(() => (event) => {
     const edge = lane.current?.getBoundingClientRect();
     if (!edge || event.clientX < edge.left) return;
@@ -115,13 +124,14 @@ export function Waterfall({ fold, selected, onSelect, paused }) {
     return found;
   }
 
-  // Beside the bar where there is room; inside the lane's right edge otherwise.
+  // Beside the bar where there is room, over its end otherwise.
   function note(until, text, from = fold.created) {
-    const x = (scale.x(until) - view[0]) / (view[1] - view[0]);
+    const right = (scale.x(until) - view[0]) / (view[1] - view[0]);
     const left = (scale.x(from) - view[0]) / (view[1] - view[0]);
-    if (left > 1 || x < 0) return null;
-    if (x < 0.72) return html`<span class="note" style=${{ left: `calc(${(x * 100).toFixed(2)}% + 6px)` }}>${text}</span>`;
-    if (left > 0.3) return html`<span class="note" style=${{ right: `calc(${((1 - left) * 100).toFixed(2)}% + 6px)` }}>${text}</span>`;
+    if (left > 1 || right < 0) return null;
+    const needs = (Math.min(text.length, 60) * LETTER + 12) / (lane.current?.clientWidth || 600);
+    if (1 - right > needs) return html`<span class="note" style=${{ left: `calc(${(right * 100).toFixed(2)}% + 6px)` }}>${text}</span>`;
+    if (left > needs) return html`<span class="note" style=${{ right: `calc(${((1 - left) * 100).toFixed(2)}% + 6px)` }}>${text}</span>`;
     return html`<span class="note over" style=${{ right: "6px" }}>${text}</span>`;
   }
 
@@ -149,11 +159,13 @@ export function Waterfall({ fold, selected, onSelect, paused }) {
         <button type="button" onClick=${() => zoom(0.5)} aria-label="Zoom in">+</button>
         <button type="button" onClick=${() => pan(0.5)} disabled=${view[1] >= 1} aria-label="Later">›</button>
         <button type="button" onClick=${() => setView([0, 1])} disabled=${view[1] - view[0] >= 1}>Fit</button>
+        <button type="button" onClick=${() => zoomTo(selected)} disabled=${at <= 0}>To step</button>
       </span>
     </div>
-    <${Listing} id="span" class="spans" label=${`Steps of the run. Arrow keys move and fold; the selected step is described beside.`}
+    <${Listing} id="span" class="spans" label=${`Steps of the run. Arrow keys move and fold, Enter zooms to a step; the selected step is described beside.`}
       rows=${rows.length + 1} height=${ROW} row=${row} at=${at} parent=${parent} head=${head} onWheel=${wheel}
       onMove=${(n) => onSelect(n === 0 ? "" : rows[n - 1].step)}
+      onEnter=${(n) => zoomTo(n === 0 ? "" : rows[n - 1].step)}
       onOpen=${(n, want) => n > 0 && open(rows[n - 1].step, want)} />
   </section>`;
 }
