@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import httpx2
 import pytest
 
-from greenroom.runtime.http import ApiOptions
+from greenroom import Runtime, component, emit, workflow
+from greenroom.runtime.http import ApiOptions, serve
 from greenroom.runtime.records import (
     Failure,
     OutputReset,
@@ -20,12 +22,24 @@ from greenroom.runtime.records import (
 from greenroom.transports import Finish, RunFilter, RunState, WorkerInfo
 
 from . import scenes
-from .conftest import House, Visitor, open_house, raw, visiting
+from .conftest import House, Visitor, open_house, publish, raw, visiting
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@component
+async def draft(topic: str) -> None:
+    await emit(f"about {topic}")
+
+
+@workflow(approvals=[publish])
+async def printing(topic: str) -> str:
+    await draft(topic)
+    return (await publish.request(f"Print what there is about {topic}?")).comment
+
 
 TOKEN = "a-token-of-sixteen-or-more"
 
@@ -79,16 +93,15 @@ async def test_runs_are_filtered_and_the_filters_are_the_address(house: House, v
     await page.get_by_label("Workflow").select_option("digest")
     await page.get_by_label("Tag").fill("nightly")
     await page.keyboard.press("Enter")
-    await expecting(rows.filter(has_text="newsroom")).to_have_count(0)
+    await expecting(rows).to_have_count(4)
     assert "workflow=digest" in page.url
     assert "tag=nightly" in page.url
-    before = await rows.count()
     await page.reload()
-    await expecting(rows).to_have_count(before)
+    await expecting(rows).to_have_count(4)
     await rows.first.click()
     await expecting(page.get_by_role("heading", level=1)).to_have_text("digest")
     await page.go_back()
-    await expecting(rows).to_have_count(before)
+    await expecting(rows).to_have_count(4)
     assert "tag=nightly" in page.url
 
 
@@ -348,6 +361,35 @@ async def test_workers_are_listed_by_build(house: House, visitor: Visitor) -> No
     await house.store.beat(WorkerInfo(name="w-1", build="b42", started=now, beat=now, running=3, draining=True))
     await expecting(page.get_by_role("row", name="w-1")).to_contain_text("draining")
     await expecting(page.get_by_role("heading", name="Build b42")).to_be_visible()
+
+
+async def test_a_real_run_is_watched_and_approved_to_its_end(visitor: Visitor) -> None:
+    runtime = Runtime(printing, store="memory://")
+    started = anyio.Event()
+    urls: list[str] = []
+
+    def ready(url: str) -> None:
+        urls.append(url)
+        started.set()
+
+    async with runtime, runtime.worker(), anyio.create_task_group() as group:
+        group.start_soon(lambda: serve(runtime.asgi(), port=0, grace_s=1, ready=ready))
+        await started.wait()
+        run = await runtime.start(printing, "tea")
+        page = await visitor.page(f"{urls[0]}/dashboard?run={run.run_id}&view=approvals")
+        await page.get_by_label("comment").fill("go")
+        await page.get_by_role("button", name="Approve").click()
+        await expecting(page.locator(".run-name .state")).to_have_text("completed")
+        await page.get_by_role("link", name="Timeline").click()
+        for step in ("draft", "publish"):
+            await expecting(page.get_by_role("row", name=step)).to_be_visible()
+        await page.get_by_role("link", name="Output").click()
+        await expecting(page.get_by_role("region", name="Text")).to_have_text("about tea")
+        await page.get_by_role("link", name="Workers").click()
+        await expecting(page.get_by_role("row")).to_have_count(2)
+        assert await run.result() == "go"
+        await page.close()
+        group.cancel_scope.cancel()
 
 
 # --- safety
