@@ -163,6 +163,7 @@ class Visitor:
         self.context = context
         self.complaints: list[str] = []
         self.foreign: list[str] = []
+        self.asked: list[str] = []
 
     async def page(self, url: str) -> Page:
         """Open a tab."""
@@ -174,9 +175,12 @@ class Visitor:
         )
         page.on("dialog", lambda dialog: self.complaints.append(f"a dialog: {dialog.message}"))
         origin = url.partition("/dashboard")[0]
-        page.on("request", lambda asked: self.foreign.append(asked.url) if not asked.url.startswith(origin) else None)
+        page.on("request", lambda asked: self._note(asked.url, origin))
         await page.goto(url)
         return page
+
+    def _note(self, url: str, origin: str) -> None:
+        (self.asked if url.startswith(origin) else self.foreign).append(url)
 
     def unexpected(self, *expected: str) -> Sequence[str]:
         """The complaints that hold none of these words."""

@@ -40,7 +40,7 @@ def call(step: str, model: str = "gpt-5-mini", attempt: int = 1, seconds: float 
     return LLMCall(
         step=step,
         attempt=attempt,
-        status="completed",
+        status="ok",
         deployment="openai-east",
         provider="openai",
         model=model,

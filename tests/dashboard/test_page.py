@@ -151,6 +151,7 @@ async def test_a_run_is_followed_live_and_resets_are_applied(house: House, visit
     await house.append(run, RunCompleted(result=raw("Tea is hot")), to=Finish(RunState.COMPLETED))
     await expecting(page.locator(".run-name .state")).to_have_text("completed")
     await expecting(page.locator(".run-name .line")).to_have_text("complete")
+    assert sum(url.endswith("/events") for url in visitor.asked) == 1, "one connection a tab"
 
 
 async def test_a_page_that_is_loaded_again_in_mid_stream_keeps_the_text_and_goes_on(
@@ -382,7 +383,7 @@ async def test_a_real_run_is_watched_and_approved_to_its_end(visitor: Visitor) -
         await expecting(page.locator(".run-name .state")).to_have_text("completed")
         await page.get_by_role("link", name="Timeline").click()
         for step in ("draft", "publish"):
-            await expecting(page.get_by_role("row", name=step)).to_be_visible()
+            await expecting(page.locator(".label", has_text=step)).to_be_visible()
         await page.get_by_role("link", name="Output").click()
         await expecting(page.get_by_role("region", name="Text")).to_have_text("about tea")
         await page.get_by_role("link", name="Workers").click()

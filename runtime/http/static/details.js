@@ -44,7 +44,7 @@ function Step({ fold, span, onFork }) {
 
 function Call({ call, fold }) {
   return html`<section class="call-card">
-    <header><strong>${call.model || call.asked_model}</strong><${State} of=${call.status === "ok" || call.status === "completed" ? "completed" : "failed"} bare=${call.status === "ok" || call.status === "completed"} />
+    <header><strong>${call.model || call.asked_model}</strong><${State} of=${call.status === "ok" ? "completed" : call.status} />
       <span class="quiet">${when(fold, call.at - (call.seconds ?? 0))}</span></header>
     <dl class="facts">
       <dt>Deployment</dt><dd>${call.deployment}${call.provider && html` <span class="quiet">${call.provider}</span>`}</dd>

@@ -10,6 +10,7 @@ const MARKS = {
   failed: "M4 4l8 8M12 4l-8 8",
   canceled: "M8 2.8a5.2 5.2 0 1 1 0 10.4a5.2 5.2 0 0 1 0-10.4zM4.4 11.6l7.2-7.2",
   timed_out: "M8 2.8a5.2 5.2 0 1 1 0 10.4a5.2 5.2 0 0 1 0-10.4zM8 5v3.2l2.2 1.4",
+  closed: "M3.5 8h9",
   lost: "M8 3v6M8 12v.6",
   parked: "M5.5 3.5v9M10.5 3.5v9",
 };
