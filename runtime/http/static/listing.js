@@ -25,6 +25,8 @@ export function Listing({ id, label, rows, height, row, at, onMove, onOpen, onEn
     return () => element.removeEventListener("wheel", onWheel);
   }, [onWheel]);
   const arrived = useRef(false);
+  const cursor = useRef(at); // ahead of what is drawn while keys come faster than frames
+  cursor.current = at;
   useEffect(() => {
     if (arrived.current || at <= 0) return;
     arrived.current = true;
@@ -46,6 +48,7 @@ export function Listing({ id, label, rows, height, row, at, onMove, onOpen, onEn
 
   function move(n) {
     const wanted = Math.min(rows - 1, Math.max(0, n));
+    cursor.current = wanted;
     onMove(wanted);
     show(wanted);
   }
@@ -53,10 +56,10 @@ export function Listing({ id, label, rows, height, row, at, onMove, onOpen, onEn
   function press(event) {
     if (event.target !== box.current || event.altKey || event.ctrlKey || event.metaKey || !rows) return;
     const page = Math.max(1, Math.floor(view.tall / height) - 2);
-    const now = Math.max(0, at);
+    const now = Math.max(0, cursor.current);
     const open = row(now).open;
     const keys = {
-      ArrowDown: () => move(at < 0 ? 0 : at + 1),
+      ArrowDown: () => move(cursor.current < 0 ? 0 : now + 1),
       ArrowUp: () => move(now - 1),
       PageDown: () => move(now + page),
       PageUp: () => move(now - page),

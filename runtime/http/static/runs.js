@@ -68,8 +68,10 @@ function Table({ rows, now }) {
   const [at, setAt] = useState(0);
   const here = Math.min(at, Math.max(0, rows.length - 1));
   function press(event) {
-    const to = { ArrowDown: here + 1, ArrowUp: here - 1, Home: 0, End: rows.length - 1 }[event.key];
-    if (event.key === "Enter" && event.target.matches("tr")) go({ run: rows[here].id });
+    // The row that has the focus, which may be ahead of what is drawn.
+    const now = [...body.current.children].indexOf(event.target.closest("tr"));
+    const to = { ArrowDown: now + 1, ArrowUp: now - 1, Home: 0, End: rows.length - 1 }[event.key];
+    if (event.key === "Enter" && event.target.matches("tr")) go({ run: event.target.dataset.run });
     if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     const wanted = Math.min(rows.length - 1, Math.max(0, to));
@@ -81,7 +83,7 @@ function Table({ rows, now }) {
     <thead><tr><th scope="col">Status</th><th scope="col">Workflow</th><th scope="col">Run</th><th scope="col">Started</th>
       <th scope="col" class="number">Took</th><th scope="col">Tags</th><th scope="col" class="number">Records</th></tr></thead>
     <tbody ref=${body} onKeyDown=${press}>
-      ${rows.map((run, n) => html`<tr key=${run.id} tabindex=${n === here ? "0" : "-1"} onFocus=${() => setAt(n)}
+      ${rows.map((run, n) => html`<tr key=${run.id} data-run=${run.id} tabindex=${n === here ? "0" : "-1"} onFocus=${() => setAt(n)}
           onClick=${(event) => event.target.closest("a") || getSelection().toString() || go({ run: run.id })}>
         <td><${State} of=${run.status} />${run.waiting_on && html`<span class="quiet on"> ${run.waiting_on}</span>`}</td>
         <td class="workflow">${run.workflow}</td>
