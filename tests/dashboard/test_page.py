@@ -251,6 +251,7 @@ async def test_the_timeline_is_a_treegrid_for_the_keyboard(house: House, visitor
     await expecting(here).to_have_attribute("aria-expanded", "false")
     await expecting(grid).to_have_attribute("aria-rowcount", "15")
     await page.keyboard.press("ArrowRight")
+    await expecting(here).to_have_attribute("aria-expanded", "true")
     await page.keyboard.press("ArrowRight")
     await expecting(here).to_contain_text("skim")
     await page.keyboard.press("ArrowLeft")
