@@ -152,7 +152,7 @@ class TraceFold:
             span = Span(step=record.step, name=record.name, scope=record.scope, started=ts)
             self._spans[record.step] = span
             self.trace.spans.append(span)
-        span.status = "running"
+        span.status, span.ended = "running", None
         span.attempts.append(Attempt(number=record.attempt, worker=self._worker, started=ts))
 
     def _close(self, step: str, ts: float, outcome: str, error: Failure | None) -> Span:

@@ -105,7 +105,7 @@ async def _serve(runtime: Runtime, host: str, port: int, options: Namespace) -> 
 
     def ready(url: str) -> None:
         if not options.quiet:
-            say(f"API        {url}/v1/workflows\nOpenAPI    {url}/openapi.json")
+            say(f"API        {url}/v1/workflows\nOpenAPI    {url}/openapi.json\nDashboard  {url}/dashboard")
             for name in runtime.workflows:
                 say(f"start one  POST {url}/v1/workflows/{name}/runs")
 

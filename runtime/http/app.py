@@ -1,7 +1,8 @@
 """The HTTP API as one ASGI app over `Runs`: it appends and reads, and never talks to a worker.
 
 Why: whatever is durable is in the store, so any number of these apps answer for any number of workers, and both
-restart alone. The app can be served by itself or mounted under any prefix; its routes begin with `/v1`.
+restart alone. The app can be served by itself or mounted under any prefix; its routes begin with `/v1`, and the
+dashboard is at `/dashboard`.
 
     client -> Shield (problems) -> Guard (host, token, origin) -> routes -> Runs -> transport
 """
@@ -20,7 +21,7 @@ from starlette.routing import Route
 
 from ..errors import GreenroomError
 from ..runs import Runs
-from . import openapi, views
+from . import dashboard, openapi, views
 from .chat import ChatResource
 from .guard import Guard
 from .inlets import InletResource
@@ -81,6 +82,7 @@ def api(
             Route("/livez", system.live),
             Route("/readyz", system.ready),
             Route("/openapi.json", system.schema),
+            *dashboard.routes(),
         ],
         middleware=[Middleware(Shield), Middleware(Guard, options=options)],
         exception_handlers={HTTPException: _answer_http},

@@ -17,11 +17,12 @@ import ipaddress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from . import dashboard
 from .options import ApiOptions
 from .problems import Kind, Refusal
 
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
-"""Answered without a token, for load balancers; they tell nothing but their status."""
+OPEN_PATHS = frozenset({"/livez", "/readyz"}) | dashboard.OPEN_PATHS
+"""Answered without a token: for load balancers, and the dashboard's own files. They tell nothing of any run."""
 
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 

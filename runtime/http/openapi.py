@@ -70,6 +70,7 @@ def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
         "timeout_s": workflow.timeout_s,
         "input": _alone(workflow.signature.input),
         "result": _alone(workflow.signature.result),
+        "approvals": {name: _alone(inlet.type) for name, inlet in workflow.approvals.items()},
         "links": {"start": f"{root}/v1/workflows/{workflow.name}/runs"},
     }
 
@@ -201,7 +202,8 @@ def _run_paths() -> Json:
         },
     }
     paths |= _inlet_paths(run) | _fork_paths(run)
-    listing = _get("list_runs", "Runs, newest first.", {"200": _json("A page.", _ref("RunList"))}, where)
+    page = {"200": _json("A page.", _ref("RunList")), "304": shown["304"]}
+    listing = _get("list_runs", "Runs, newest first.", page, [*where, etag])
     one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID]} | item for part, item in paths.items()}
     return {"/v1/runs": listing} | one
 

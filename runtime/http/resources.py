@@ -6,6 +6,7 @@ be refused is refused before the run is written). Leaving a stream or a wait nev
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
@@ -153,15 +154,18 @@ class RunResource:
         return view
 
     async def list(self, request: Request) -> Response:
-        """List runs, newest first, a page at a time."""
+        """List runs, newest first, a page at a time; 304 if the client has this page."""
         limit = number(request, "limit", default=50, low=1, high=1000)
         where = run_filter(request)
         page = await self._runs().list(where, cursor=request.query_params.get("cursor"), limit=limit)
-        headers = {}
+        body = msgspec.json.encode(views.run_list(views.root_of(request), page))
+        headers = {"etag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "cache-control": "no-cache"}
+        if unchanged(request, headers["etag"]):
+            return Response(status_code=304, headers=headers | SECURITY)
         if page.next_cursor is not None:
             query = request.url.include_query_params(cursor=page.next_cursor).query
             headers["link"] = f'<{views.root_of(request)}/v1/runs?{query}>; rel="next"'
-        return views.reply(views.run_list(views.root_of(request), page), headers=headers)
+        return views.reply(body, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show a run; 304 if the client has this version."""

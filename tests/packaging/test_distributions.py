@@ -90,6 +90,8 @@ def sources(checkout: Path) -> set[str]:
     floors = {
         f"greenroom/{file.relative_to(checkout)}" for floor in FLOORS for file in (checkout / floor).rglob("*.py")
     }
+    page = checkout / "runtime/http/static"
+    floors |= {f"greenroom/{file.relative_to(checkout)}" for file in page.rglob("*") if file.is_file()}
     facade = {f"greenroom/{file.name}" for file in (checkout / "src/greenroom").iterdir() if file.is_file()}
     return floors | facade
 
