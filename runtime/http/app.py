@@ -20,10 +20,12 @@ from starlette.routing import Route
 
 from ..errors import GreenroomError
 from ..runs import Runs
+from ..telemetry import Meters
 from . import openapi, views
 from .chat import ChatResource
 from .guard import Guard
 from .inlets import InletResource
+from .metrics import MetricsResource
 from .options import ApiOptions
 from .problems import Kind, Refusal, Shield, answer
 from .resources import RunResource
@@ -35,6 +37,7 @@ def api(
     *,
     options: ApiOptions | None = None,
     streams: Streams | None = None,
+    meters: Meters | None = None,
 ) -> Starlette:
     """Make the app.
 
@@ -44,6 +47,7 @@ def api(
         options: how it guards itself, and its limits.
         streams: where its open streams are kept; give one to drain a mounted app from the host's lifespan
             (`with streams.drained_by_signals(): ...`). Served alone, the app drains itself.
+        meters: what this process has counted, for `/metrics` beside what the store knows.
 
     `app.state.options` and `app.state.streams` are what it was made with.
     """
@@ -52,6 +56,7 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
+    metrics = MetricsResource(supply, meters or Meters())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -80,6 +85,7 @@ def api(
             Route("/v1/system/workers", system.workers),
             Route("/livez", system.live),
             Route("/readyz", system.ready),
+            Route("/metrics", metrics.show),
             Route("/openapi.json", system.schema),
         ],
         middleware=[Middleware(Shield), Middleware(Guard, options=options)],
