@@ -25,7 +25,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -200,7 +200,7 @@ class Worker:
             execution.drain()
         with anyio.move_on_after(self._settings.drain_s):
             await self._emptied()
-        with anyio.move_on_after(SETTLE_S):
+        with anyio.move_on_after(min(SETTLE_S, self._settings.drain_s)):
             await self._settled()
 
     async def leave(self) -> None:
@@ -428,19 +428,22 @@ async def open_worker(
     """
     meters = meters or Meters()
     worker = Worker(transport, workflows, settings, router, telemetry or Telemetry(), meters)
-    async with supervise(worker._spec()) as root:
-        worker._root = root
-        meters.gauges.append(worker.look)
-        worker._ready.set()
-        try:
-            yield worker
-            await worker.drain()
-        finally:
-            meters.gauges.remove(worker.look)
-            with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(HAND_OVER_S):
+    try:
+        async with supervise(worker._spec()) as root:
+            worker._root = root
+            meters.gauges.append(worker.look)
+            worker._ready.set()
+            try:
+                yield worker
+                await worker.drain()
+            finally:
+                meters.gauges.remove(worker.look)
+                with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER_S):
                     await worker.leave()
-                await worker._senders.close()
+                worker._senders.hush()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await worker._senders.close()
 
 
 def build_id(workflows: Mapping[str, Workflow[..., Any]]) -> str:

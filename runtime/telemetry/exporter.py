@@ -15,18 +15,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from itertools import islice
+from typing import TypeAlias
 
 import anyio
 import msgspec
 import structlog
 
 from ...transports import Run, RunFilter, StoreUnavailable, Transport, TransportError
-from ..records import Event, OutputDelta, OutputReset, Status, decode
+from ..records import OutputDelta, OutputReset, Status, decode
 from . import names
 from .meters import Meters
 from .names import Profile
 from .otlp import SpanSender
-from .spans import RunSpans, fold_spans
+from .spans import RunSpans, SpanFold
+
+Owed: TypeAlias = tuple[str, str]
+"""A run, and the worker that should have ended it."""
 
 log = structlog.get_logger("greenroom.telemetry")
 
@@ -89,16 +93,16 @@ class Exporter:
         self._silent_s = max(SILENT_S, 3 * lease_s)
         self._profile = profile
         self._content = content
-        self._owed: deque[str] = deque()
+        self._owed: deque[Owed] = deque()
         self._changed = anyio.Event()
         self._hurry = anyio.Event()
         self._seen: set[str] = set()
 
-    def owe(self, run_id: str) -> None:
-        """Take note that a run has ended here."""
-        self._owed.append(run_id)
+    def owe(self, run_id: str, worker: str | None = None) -> None:
+        """Take note that this worker, or a lost one, may have ended a run; its log says whether it has."""
+        self._owed.append((run_id, worker or self._worker))
         if len(self._owed) > MOST_OWED:
-            self._give_up(self._owed.popleft(), "too many runs wait to be sent")
+            self._give_up(self._owed.popleft()[0], "too many runs wait to be sent")
         self._notice()
 
     async def settle(self) -> None:
@@ -128,8 +132,8 @@ class Exporter:
             batch = list(islice(self._owed, size))
             if await self._try(batch):
                 pause, size = PAUSE_S, BATCH
-                for run_id in batch:
-                    if self._owed and self._owed[0] == run_id:
+                for one in batch:
+                    if self._owed and self._owed[0] == one:
                         self._owed.popleft()
             else:
                 pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -139,29 +143,32 @@ class Exporter:
                 self._hurry = anyio.Event()
             self._notice()
 
-    async def _try(self, batch: list[str]) -> bool:
+    async def _try(self, batch: list[Owed]) -> bool:
         try:
-            found = [await self._read(run_id) for run_id in batch]
-            arrived = await self._sender.send([run for run in found if run is not None], self._profile)
+            found = [(await self._read(run_id), worker) for run_id, worker in batch]
+            runs = [run for run, worker in found if run is not None and run.worker == worker]
+            arrived = await self._sender.send(runs, self._profile)
             if arrived:
-                for run_id in batch:
-                    await self._transport.cache_put(_mark(run_id), b"1", ttl_s=MARK_S)
+                for run in runs:
+                    await self._transport.cache_put(_mark(run.run_id), b"1", ttl_s=MARK_S)
         except StoreUnavailable as error:
             log.warning("spans not sent: store unavailable", error=str(error))
             return False
         if not arrived:
-            log.warning("spans not sent: the collector did not take them", runs=len(batch))
+            log.warning("spans not sent: the collector did not take them", runs=len(runs))
         return arrived
 
     async def _read(self, run_id: str) -> RunSpans | None:
-        """Fold a run's log; None if it is gone or cannot be read."""
-        events: list[Event] = []
+        """Fold a run's log; None if it has not ended, is gone, or cannot be read."""
+        fold = SpanFold(self._profile, content=self._content)
         after = 0
         try:
             while page := await self._transport.read(run_id, after):
                 after = page[-1].seq
-                events += [decode(stored) for stored in page if stored.kind not in PASSED_OVER]
-            return fold_spans(events, self._profile, content=self._content)
+                for stored in page:
+                    if stored.kind not in PASSED_OVER:
+                        fold.apply(decode(stored))
+            return fold.spans()
         except StoreUnavailable:
             raise
         except (TransportError, msgspec.MsgspecError) as error:
@@ -173,8 +180,8 @@ class Exporter:
             await anyio.sleep(LOOK_S)
             try:
                 await self._look()
-            except StoreUnavailable as error:
-                log.warning("lost workers not looked for: store unavailable", error=str(error))
+            except TransportError as error:
+                log.warning("lost workers not looked for", error=str(error))
 
     async def _look(self) -> None:
         """Take over what lost workers owe, if this is the first of the workers that are left."""
@@ -189,9 +196,7 @@ class Exporter:
             async for run in self._ended(beat - LOOK_BACK_S, lost[name].started, beat + self._silent_s):
                 if await self._transport.cache_get(_mark(run.run_id)) is not None:
                     continue
-                spans = await self._read(run.run_id)
-                if spans is not None and spans.worker == name and run.run_id not in self._owed:
-                    self.owe(run.run_id)
+                self.owe(run.run_id, name)
             self._seen.add(name)
 
     async def _ended(self, created: float, after: float, before: float) -> AsyncIterator[Run]:

@@ -48,21 +48,24 @@ class SpanSender:
             raise _missing(error) from None
         self._exporter: SpanExporter = OTLPSpanExporter(endpoint=url)
         self._provider: TracerProvider = TracerProvider(shutdown_on_exit=False)
+        self._closed = False
         self._limiter = anyio.CapacityLimiter(LIMITER)
 
     async def send(self, runs: Iterable[RunSpans], profile: names.Profile) -> bool:
         """Send the spans of some runs; whether they arrived."""
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        spans = [span for run in runs if self._sampled(run) for span in self._made(run, profile)]
-        if not spans:
-            return True
-        export = functools.partial(self._exporter.export, spans)
-        return await anyio.to_thread.run_sync(export, limiter=self._limiter) is SpanExportResult.SUCCESS
+        return await anyio.to_thread.run_sync(self._send, list(runs), profile, limiter=self._limiter)
 
     def close(self) -> None:
         """Send no more; what is being sent again gives up."""
-        self._exporter.shutdown()
+        if not self._closed:
+            self._closed = True
+            self._exporter.shutdown()
+
+    def _send(self, runs: list[RunSpans], profile: names.Profile) -> bool:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        spans = [span for run in runs if self._sampled(run) for span in self._made(run, profile)]
+        return not spans or (not self._closed and self._exporter.export(spans) is SpanExportResult.SUCCESS)
 
     def _sampled(self, run: RunSpans) -> bool:
         """Ask the sampler once for a run. One that another run started goes with its trace."""
@@ -161,10 +164,14 @@ class Senders:
         self.spans = SpanSender(telemetry.traces) if telemetry.traces is not None else None
         self.metrics = MeterSender(telemetry.metrics, meters) if telemetry.metrics is not None else None
 
-    async def close(self) -> None:
-        """Send what there is, and no more."""
+    def hush(self) -> None:
+        """Send no more spans."""
         if self.spans is not None:
             self.spans.close()
+
+    async def close(self) -> None:
+        """Send what has been measured, and no more."""
+        self.hush()
         if self.metrics is not None:
             await self.metrics.close()
 

@@ -65,7 +65,7 @@ class RunSpans(msgspec.Struct, kw_only=True):
     spans: list[Span]
 
 
-class _Fold:
+class _Run:
     def __init__(self, queued: records.RunQueued, ts: float, profile: Profile, *, content: bool) -> None:
         self.queued = queued
         self.worker = ""
@@ -234,23 +234,41 @@ class _Fold:
             span.attributes[name] = redact(bytes(raw).decode())
 
 
+class SpanFold:
+    """Folds a run's records into its spans."""
+
+    def __init__(self, profile: Profile = Profile.V1_41, *, content: bool = False) -> None:
+        self._profile = profile
+        self._content = content
+        self._run: _Run | None = None
+
+    def apply(self, event: Event) -> None:
+        """Fold the next record in."""
+        if self._run is not None:
+            self._run.apply(event)
+        elif isinstance(event.record, records.RunQueued):
+            self._run = _Run(event.record, event.ts, self._profile, content=self._content)
+
+    def spans(self) -> RunSpans | None:
+        """Return the run's spans; None while it has not ended."""
+        run = self._run
+        if run is None or names.RUN_STATUS not in run.root.attributes:
+            return None
+        return RunSpans(
+            run_id=run.queued.run_id,
+            trace_id=run.queued.trace_id,
+            traceparent=run.queued.traceparent,
+            worker=run.worker,
+            spans=run.spans,
+        )
+
+
 def fold_spans(events: Iterable[Event], profile: Profile = Profile.V1_41, *, content: bool = False) -> RunSpans | None:
     """Return the spans of a run whose log this is; None if it has not ended."""
-    fold: _Fold | None = None
+    fold = SpanFold(profile, content=content)
     for event in events:
-        if isinstance(event.record, records.RunQueued):
-            fold = _Fold(event.record, event.ts, profile, content=content)
-        elif fold is not None:
-            fold.apply(event)
-    if fold is None or not fold.root.ended:
-        return None
-    return RunSpans(
-        run_id=fold.queued.run_id,
-        trace_id=fold.queued.trace_id,
-        traceparent=fold.queued.traceparent,
-        worker=fold.worker,
-        spans=fold.spans,
-    )
+        fold.apply(event)
+    return fold.spans()
 
 
 def operation(call: records.LLMCall) -> str:

@@ -36,7 +36,7 @@ class Watched:
     Args:
         inner: the store.
         meters: what is measured.
-        ended: told of every run that ends here.
+        ended: told of every run that ends here, or may have ended.
     """
 
     def __init__(self, inner: Transport, meters: Meters, ended: Callable[[str], None]) -> None:
@@ -52,8 +52,13 @@ class Watched:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
-        """Append, then measure."""
-        run = await self._inner.append(lease, entries, to, seen=seen)
+        """Append, then measure. An end that nobody answered for may have happened all the same."""
+        try:
+            run = await self._inner.append(lease, entries, to, seen=seen)
+        except BaseException:
+            if isinstance(to, Finish):
+                self._ended(lease.run_id)
+            raise
         for entry in entries:
             if entry.kind in HEARD:
                 self._hear(run, decode(Stored(0, 0.0, entry.kind, entry.body)).record)

@@ -156,7 +156,7 @@ async def cut_off(
         group.start_soon(work)
         await line.cut.wait()
         group.cancel_scope.cancel()
-    return line.cut.is_set()
+    return bool(line.cut.is_set())
 
 
 @workflow
