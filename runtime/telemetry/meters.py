@@ -53,15 +53,15 @@ class Meters:
         key = tuple(labels.items())
         if metric.buckets:
             histograms = self._histograms.setdefault(metric, {})
-            key = _bounded(key, histograms)
             found = histograms.get(key)
             if found is None:
-                found = histograms[key] = Histogram(len(metric.buckets))
+                found = histograms.setdefault(_bounded(key, histograms), Histogram(len(metric.buckets)))
             found.counts[bisect_left(metric.buckets, value)] += 1
             found.sum += value
         else:
             counters = self._counters.setdefault(metric, {})
-            key = _bounded(key, counters)
+            if key not in counters:
+                key = _bounded(key, counters)
             counters[key] = counters.get(key, 0.0) + value
         for sink in self.sinks:
             sink(metric, value, labels)
@@ -87,7 +87,7 @@ class Meters:
 
 
 def _bounded(key: _Key, known: Mapping[_Key, object]) -> _Key:
-    if key in known or len(known) < MOST_SERIES:
+    if len(known) < MOST_SERIES:
         return key
     return tuple((name, "other") for name, _ in key)
 

@@ -95,7 +95,7 @@ TOKENS = tuple(float(4**n) for n in range(14))
 """Buckets of token counts: from 1 to 67 108 864."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
     """A counter, or a histogram if it has buckets. `unit` is OpenTelemetry's: `s`, `{token}`, `{run}`."""
 

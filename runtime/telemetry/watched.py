@@ -82,21 +82,23 @@ class Watched:
 
     def _hear(self, run: Run, record: Record) -> None:
         components = self._components.setdefault(run.run_id, {})
-        match record:
-            case records.LeaseTaken(takeover=True):
-                self._meters.record(names.TAKEOVERS, labels={"workflow": run.workflow})
-            case records.StepStarted() if not record.waits_for:
+        if isinstance(record, records.StepStarted):
+            if not record.waits_for:
                 components[record.step] = record.name
-            case records.StepRetrying(step=step) if step in components:
-                self._meters.record(names.RETRIES, labels={"component": components[step]})
-            case records.StepCompleted(step=step) if step in components:
-                component = components.pop(step)
+        elif isinstance(record, records.StepCompleted):
+            if (component := components.pop(record.step, None)) is not None:
                 self._step_ended(component, "completed")
                 self._meters.record(names.STEP_SECONDS, record.seconds, {"component": component})
-            case records.StepFailed(step=step) if step in components:
-                self._step_ended(components.pop(step), "failed")
-            case records.LLMCall():
-                self._call(record)
+        elif isinstance(record, records.StepFailed):
+            if (component := components.pop(record.step, None)) is not None:
+                self._step_ended(component, "failed")
+        elif isinstance(record, records.StepRetrying):
+            if (component := components.get(record.step)) is not None:
+                self._meters.record(names.RETRIES, labels={"component": component})
+        elif isinstance(record, records.LLMCall):
+            self._call(record)
+        elif isinstance(record, records.LeaseTaken) and record.takeover:
+            self._meters.record(names.TAKEOVERS, labels={"workflow": run.workflow})
 
     def _step_ended(self, component: str, status: str) -> None:
         self._meters.record(names.STEPS, labels={"component": component, "status": status})

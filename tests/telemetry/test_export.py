@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -27,14 +28,18 @@ from greenroom import (
     workflow,
 )
 from greenroom.runtime.runs import Runs
-from greenroom.runtime.simulator import Simulator, serve_simulator
+from greenroom.runtime.simulator import Latency, Simulator, default_plans, serve_simulator
 from greenroom.runtime.telemetry import exporter as exporting
 from greenroom.runtime.testing.crash import Severed
 from greenroom.runtime.worker import open_worker
-from greenroom.transports import Transport, open_transport
+from greenroom.transports import Transport, WorkerInfo, open_transport
 
 from .conftest import Collector, attributes
 
+PROMPT = [
+    msgspec.structs.replace(plan, latency=Latency(first_token_s=0.01, tokens_per_s=0, jitter=0))
+    for plan in default_plans()
+]
 CANARY = "canary-4c1d-do-not-tell"
 
 
@@ -91,7 +96,7 @@ def of(collector: Collector, name: str) -> Span:
 
 @asynccontextmanager
 async def working(collector: Collector, *workflows: Any, **more: Any) -> AsyncIterator[Runtime]:
-    async with serve_simulator(Simulator()) as at:
+    async with serve_simulator(Simulator(PROMPT)) as at:
         runtime = Runtime(
             *workflows,
             store="memory://",
@@ -186,6 +191,30 @@ async def test_a_run_that_loses_its_worker_is_one_trace_with_every_span_once(col
     assert attributes(done)["greenroom.attempt.outcome"] == "completed"
 
 
+class Looked:
+    """A store that knows how often lost workers were looked for."""
+
+    def __init__(self, store: Transport) -> None:
+        self._store = store
+        self._looks = 0
+        self._looked = anyio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def workers(self) -> list[WorkerInfo]:
+        found = await self._store.workers()
+        self._looks += 1
+        self._looked.set()
+        self._looked = anyio.Event()
+        return found
+
+    async def times(self, looks: int) -> None:
+        with anyio.fail_after(30):
+            while self._looks <= looks:
+                await self._looked.wait()
+
+
 @pytest.mark.slow
 async def test_a_run_that_another_worker_ended_and_could_not_send_is_sent_once_by_the_next(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
@@ -202,10 +231,11 @@ async def test_a_run_that_another_worker_ended_and_could_not_send_is_sent_once_b
         assert collector.spans == []
         async with open_worker(store, runs.workflows, settings, RouterConfig(models={}), telemetry=telemetry):
             await collector.until(lambda: collector.spans)
-        async with open_worker(store, runs.workflows, settings, RouterConfig(models={}), telemetry=telemetry):
+        line: Any = Looked(store)
+        async with open_worker(line, runs.workflows, settings, RouterConfig(models={}), telemetry=telemetry):
             other, _ = await runs.start("counted", b'{"n": 5}')
-            await collector.until(lambda: len(collector.by_name["invoke_workflow counted"]) > 1)
-            await anyio.sleep(0.2)
+            await runs.wait(other.run_id)
+            await line.times(2)
     assert [attributes(span)["greenroom.run.id"] for span in collector.by_name["invoke_workflow counted"]] == [
         run.run_id,
         other.run_id,
@@ -313,7 +343,7 @@ async def test_a_wait_over_a_parked_run_is_one_span_and_no_failure(collector: Co
 
 
 async def test_metrics_arrive_with_the_conventions_buckets(collector: Collector) -> None:
-    async with serve_simulator(Simulator()) as at:
+    async with serve_simulator(Simulator(PROMPT)) as at:
         runtime = Runtime(
             research,
             store="memory://",

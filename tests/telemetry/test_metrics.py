@@ -154,6 +154,7 @@ def test_names_of_metrics_are_unique_and_units_are_those_of_opentelemetry() -> N
     assert all(metric.unit == "s" or metric.unit.startswith("{") for metric in METRICS)
 
 
+@pytest.mark.slow
 def test_a_program_that_exports_nothing_never_imports_opentelemetry() -> None:
     program = """
 import asyncio, sys

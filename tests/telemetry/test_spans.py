@@ -52,6 +52,7 @@ def checked(spans: RunSpans | None) -> RunSpans:
     return spans
 
 
+@pytest.mark.slow
 async def test_wherever_a_worker_is_lost_the_spans_are_one_tree_with_links_to_lost_attempts() -> None:
     trials = await crash_everywhere(assembled)
     assert len(trials) > 10
