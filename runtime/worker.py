@@ -69,7 +69,7 @@ log = structlog.get_logger("greenroom.worker")
 HAND_OVER_S = 2.0
 """How long a worker that leaves may take to hand over what is left, seconds."""
 
-SETTLE_S = 5.0
+SETTLE_S = 3.0
 """How long a drain waits for the spans of runs that have ended, seconds."""
 
 SWEEP_S = 1.0

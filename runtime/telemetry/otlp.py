@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
-CLOSING_S = 5.0
+CLOSING_S = 3.0
 """How long the last metrics may take, seconds."""
 
 LIMITER = 2

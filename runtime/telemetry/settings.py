@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import structlog
 
 from ..errors import ConfigInvalid
+from ..redaction import redact
 from .names import CAPTURE, Profile
 
 log = structlog.get_logger("greenroom.telemetry")
@@ -32,15 +33,17 @@ class Telemetry:
         ConfigInvalid: a URL is none.
     """
 
-    traces: str | None = None
-    metrics: str | None = None
+    traces: str | None = field(default=None, repr=False)
+    metrics: str | None = field(default=None, repr=False)
     content: bool = False
     profile: Profile = Profile.V1_41
 
     def __post_init__(self) -> None:
         for name, url in (("traces", self.traces), ("metrics", self.metrics)):
             if url is not None and not url.startswith(("http://", "https://")):
-                raise ConfigInvalid(f"Telemetry.{name} is {url!r}: give a URL such as http://localhost:4318/v1/{name}")
+                raise ConfigInvalid(
+                    f"Telemetry.{name} is {redact(url)!r}: give a URL such as http://localhost:4318/v1/{name}"
+                )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Telemetry:

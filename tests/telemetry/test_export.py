@@ -27,6 +27,7 @@ from greenroom import (
     traceparent,
     workflow,
 )
+from greenroom.runtime import worker as working_hours
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.simulator import Latency, Simulator, default_plans, serve_simulator
 from greenroom.runtime.telemetry import exporter as exporting
@@ -252,6 +253,26 @@ async def test_a_collector_that_refuses_holds_up_no_run_and_gets_the_spans_later
         collector.status = 200
         await collector.until(lambda: len(collector.by_name.get("invoke_workflow counted", ())) == 3)
     assert set(Counter(span.span_id for span in collector.spans).values()) == {1}
+
+
+async def test_a_worker_that_leaves_owing_spans_is_remembered_so_that_another_sends_them(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working_hours, "SETTLE_S", 0.05)
+    monkeypatch.setattr(working_hours, "HAND_OVER_S", 0.05)
+    collector.status = 400
+    telemetry = Telemetry(traces=collector.traces_url)
+    async with open_transport("memory://") as store:
+        runs = Runs(store, {"counted": counted})
+        run, _ = await runs.start("counted", b'{"n": 1}')
+        for name in ("owing", "paid up"):
+            settings = WorkerSettings(name=name)
+            async with open_worker(store, runs.workflows, settings, RouterConfig(models={}), telemetry=telemetry):
+                await runs.wait(run.run_id)
+                with anyio.fail_after(10):
+                    while name not in [worker.name for worker in await store.workers()]:
+                        await anyio.sleep(0)
+        assert [worker.name for worker in await store.workers()] == ["owing"]
 
 
 async def test_failures_say_their_type_and_nothing_of_what_was_said(

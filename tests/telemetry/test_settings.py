@@ -55,6 +55,13 @@ def test_without_the_extra_the_environment_is_warned_about(monkeypatch: pytest.M
     assert "pip install 'greenroom[otel]'" in lines[0]["event"]
 
 
+def test_a_password_in_a_url_is_in_no_repr_and_no_error() -> None:
+    assert "hunter2" not in repr(Telemetry(traces="https://me:hunter2@collector/v1/traces"))
+    with pytest.raises(ConfigInvalid) as caught:
+        Telemetry(metrics="ftp://me:hunter2@collector")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_what_is_no_url_is_refused_by_name() -> None:
     with pytest.raises(ConfigInvalid, match=r"Telemetry\.traces is 'collector:4318'"):
         Telemetry(traces="collector:4318")
