@@ -189,7 +189,10 @@ class LLMAttempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LLMCall(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """One LLM call, finished or failed: where it went and why, what it took, what it cost."""
+    """One LLM call, finished or failed: where it went and why, what it took, what it cost.
+
+    `operation`: chat or embeddings.
+    """
 
     kind = "llm.completed"
     step: str
@@ -208,6 +211,7 @@ class LLMCall(Record, frozen=True, kw_only=True, omit_defaults=True):
     stream: bool = False
     reason: str = ""
     attempts: tuple[LLMAttempt, ...] = ()
+    operation: str = "chat"
 
 
 class Status(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -52,8 +52,6 @@ QUEUED_S = "greenroom.router.queued_s"
 COST = "greenroom.cost_usd"
 LEASE = "greenroom.lease"
 
-CHAT = "chat"
-EMBEDDINGS = "embeddings"
 INVOKE_WORKFLOW = "invoke_workflow"
 EXECUTE_STEP = "execute_step"
 

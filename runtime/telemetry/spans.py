@@ -184,13 +184,13 @@ class _Run:
         nth = self._calls[place] = self._calls.get(place, 0) + 1
         span = Span(
             id=span_id(run_id, call.step, call.attempt, nth),
-            name=f"{operation(call)} {call.asked_model}",
+            name=f"{call.operation} {call.asked_model}",
             parent=span_id(run_id, call.step, call.attempt),
             started=ts - call.seconds,
             ended=ts,
             client=True,
             attributes={
-                names.OPERATION: operation(call),
+                names.OPERATION: call.operation,
                 names.PROVIDER: names.PROVIDERS.get(call.provider, call.provider or "unknown"),
                 names.REQUEST_MODEL: call.asked_model,
                 names.REQUEST_STREAM: call.stream,
@@ -269,12 +269,6 @@ def fold_spans(events: Iterable[Event], profile: Profile = Profile.V1_41, *, con
     for event in events:
         fold.apply(event)
     return fold.spans()
-
-
-def operation(call: records.LLMCall) -> str:
-    """What was asked for: an answer that took tokens and gave none is embeddings."""
-    embeds = call.status == "ok" and call.input_tokens > 0 and call.output_tokens == 0
-    return names.EMBEDDINGS if embeds else names.CHAT
 
 
 def error_type(call: records.LLMCall) -> str:

@@ -14,7 +14,7 @@ from .. import records
 from ..records import Record, decode
 from . import names
 from .meters import Meters
-from .spans import error_type, operation
+from .spans import error_type
 
 HEARD = frozenset(
     cls.kind
@@ -105,7 +105,7 @@ class Watched:
 
     def _call(self, call: records.LLMCall) -> None:
         about = {
-            names.OPERATION: operation(call),
+            names.OPERATION: call.operation,
             names.PROVIDER: names.PROVIDERS.get(call.provider, call.provider or "unknown"),
             names.REQUEST_MODEL: call.asked_model,
             names.RESPONSE_MODEL: call.model or "unknown",

@@ -334,6 +334,18 @@ async def test_what_the_caller_does_not_sample_is_not_sent(collector: Collector)
     assert attributes(of(collector, "invoke_workflow counted"))["greenroom.run.id"] == run.run_id
 
 
+async def test_embeddings_are_called_by_their_name(collector: Collector) -> None:
+    @workflow
+    async def embed() -> int:
+        return len((await llm.embeddings.create(model="embed", input="tea")).data)
+
+    async with working(collector, embed) as runtime:
+        assert await (await runtime.start(embed)).result() == 1
+    called = of(collector, "embeddings embed")
+    assert attributes(called)["gen_ai.operation.name"] == "embeddings"
+    assert called.parent_span_id == of(collector, "invoke_workflow embed").span_id, "the body called it"
+
+
 async def test_a_wait_over_a_parked_run_is_one_span_and_no_failure(collector: Collector) -> None:
     @workflow
     async def patient() -> None:

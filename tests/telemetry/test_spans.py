@@ -124,7 +124,7 @@ def test_calls_of_one_attempt_are_told_apart_and_named_by_the_conventions() -> N
     assert good.attributes["gen_ai.conversation.id"] == "talk"
     assert bad.attributes["error.type"] == "quota"
     assert bad.error == ""
-    embedded = checked(fold_spans(at(queued(), LEASE, START, call(output_tokens=0), DONE))).spans[-1]
+    embedded = checked(fold_spans(at(queued(), LEASE, START, call(operation="embeddings"), DONE))).spans[-1]
     assert embedded.name == "embeddings fast"
 
 
