@@ -57,6 +57,7 @@ def llm_record(call: CallRecord) -> LLMCall:
         queued_s=call.queued_s,
         stream=call.stream,
         reason=call.reason,
+        operation="embeddings" if call.path == "/embeddings" else "chat",
         attempts=tuple(
             LLMAttempt(deployment=a.deployment, outcome=a.outcome, seconds=a.latency_s, error=a.error or "")
             for a in call.attempts

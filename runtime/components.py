@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import anyio
 from aiolimiter import AsyncLimiter
+from structlog.contextvars import bind_contextvars
 
 from ..actors import Actor, ChildSpec, ExitReason, Ref, Request, Restart, Supervisor, SupervisorSpec
 from .definitions import Component, Definition, current_caller
@@ -99,6 +100,7 @@ class Performer(Actor[Invocation]):
 
     async def started(self) -> None:
         """Open the instance that a class component's calls go to."""
+        bind_contextvars(actor=self.context.path)
         if self._resource is not None:
             self._instance = self._resource()
             opened = hasattr(self._instance, "__aenter__")

@@ -132,7 +132,7 @@ class Execution:
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
-        structlog.contextvars.bind_contextvars(run_id=self.run_id)
+        structlog.contextvars.bind_contextvars(run_id=self.run_id, actor=mailbox.path)
         await self.writer.ready.wait()
         await self._load()
         queued = self.journal.queued

@@ -6,6 +6,7 @@ everything live is in the worker, and both have the lifetime of an `async with`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from types import MappingProxyType, TracebackType
@@ -20,6 +21,7 @@ from .records import Event
 from .router import RouterConfig
 from .runs import Runs, RunView
 from .signals import Signal
+from .telemetry import Meters, Telemetry
 from .worker import Worker, WorkerSettings, open_worker
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Runtime:
         codecs: what wraps the bodies of records: the first one those that are written.
         router: where LLM calls go; by default what the environment says (`OPENAI_API_KEY`, `GEMINI_API_KEY`).
         settings: how its workers work.
+        telemetry: what its workers export; by default what the environment says (`OTEL_EXPORTER_OTLP_ENDPOINT`).
 
     Raises:
         ConfigInvalid: two workflows of one name, or something that is no workflow.
@@ -61,6 +64,7 @@ class Runtime:
         codecs: Sequence[Codec] = (),
         router: RouterConfig | None = None,
         settings: WorkerSettings | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         by_name: dict[str, Workflow[..., Any]] = {}
         for workflow in workflows:
@@ -74,6 +78,8 @@ class Runtime:
         self.codecs = tuple(codecs)
         self.router = router
         self.settings = settings or WorkerSettings()
+        self.telemetry = telemetry
+        self.meters = Meters()
         self._open: AsyncExitStack | None = None
         self._runs: Runs | None = None
         self._streams: list[Streams] = []
@@ -110,7 +116,14 @@ class Runtime:
     @asynccontextmanager
     async def worker(self, settings: WorkerSettings | None = None) -> AsyncIterator[Worker]:
         """Run a worker in this process; it drains on leaving."""
-        async with open_worker(self.runs.transport, self.workflows, settings or self.settings, self.router) as worker:
+        async with open_worker(
+            self.runs.transport,
+            self.workflows,
+            settings or self.settings,
+            self.router,
+            telemetry=self.telemetry or Telemetry.from_env(os.environ),
+            meters=self.meters,
+        ) as worker:
             yield worker
 
     @asynccontextmanager
@@ -133,7 +146,7 @@ class Runtime:
         options = options or ApiOptions()
         streams = Streams(options.max_streams)
         self._streams.append(streams)
-        return api(lambda: self.runs, options=options, streams=streams)
+        return api(lambda: self.runs, options=options, streams=streams, meters=self.meters)
 
     async def start(self, workflow: Workflow[P, R], *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
         """Start a run. For keys, tags and deadlines see `Runs.start`.

@@ -75,6 +75,7 @@ def queued_again(
         trace_id=trace_id,
         input=input,
         parent="",
+        traceparent="",
         forked_from=old.run_id,
         forked_at=at or "",
     )

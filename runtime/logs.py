@@ -1,5 +1,7 @@
 """Logs of the process: lines for people on a terminal, JSON elsewhere; on stderr, so that stdout is for results.
 
+A line that is written inside a run says where: run_id, trace_id, step_id, attempt, and the actor that was at work.
+
 Law 10: what is secret is not written, whoever logs it: what other libraries log takes the same way.
 """
 
@@ -13,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from .definitions import current_caller
 from .redaction import redact
 
 SECRET_NAMES = ("authorization", "api_key", "apikey", "password", "secret", "cookie")
@@ -35,6 +38,7 @@ def configure_logs(level: str = "info") -> None:
     terminal = sys.stderr.isatty()
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _place,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -68,6 +72,18 @@ class _Stderr:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+def _place(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say where in a run the line was written: of which run, trace, step and attempt."""
+    caller: Any = current_caller.get()
+    if caller is not None:
+        event.setdefault("run_id", caller.run_id)
+        event.setdefault("trace_id", caller.traceparent.split("-")[1])
+        if caller.step:
+            event.setdefault("step_id", caller.step)
+            event.setdefault("attempt", caller.attempt)
+    return event
 
 
 def _hide(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -41,7 +41,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RunQueued(Record, frozen=True, kw_only=True, omit_defaults=True):
     """The run was accepted. `input` is the workflow's arguments as a JSON object, `parent` the run that started it.
 
-    `forked_from` is the run whose results it begins with, `forked_at` the step that it makes again.
+    `forked_from` is the run whose results it begins with, `forked_at` the step that it makes again. `traceparent` is
+    the W3C header of whoever asked for it, if it is part of a trace.
     """
 
     kind = "run.queued"
@@ -56,6 +57,7 @@ class RunQueued(Record, frozen=True, kw_only=True, omit_defaults=True):
     parent: str = ""
     forked_from: str = ""
     forked_at: str = ""
+    traceparent: str = ""
 
 
 class LeaseTaken(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -187,7 +189,10 @@ class LLMAttempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LLMCall(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """One LLM call, finished or failed: where it went and why, what it took, what it cost."""
+    """One LLM call, finished or failed: where it went and why, what it took, what it cost.
+
+    `operation`: chat or embeddings.
+    """
 
     kind = "llm.completed"
     step: str
@@ -206,6 +211,7 @@ class LLMCall(Record, frozen=True, kw_only=True, omit_defaults=True):
     stream: bool = False
     reason: str = ""
     attempts: tuple[LLMAttempt, ...] = ()
+    operation: str = "chat"
 
 
 class Status(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -53,6 +53,7 @@ from .records import (
     decode,
     encode,
 )
+from .trace import valid_traceparent
 
 POLL_S = 5.0
 """How long a reader trusts that no hint means no record, seconds."""
@@ -88,7 +89,7 @@ class Runs:
         tags: tuple[str, ...] = (),
         metadata: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-        trace_id: str | None = None,
+        traceparent: str = "",
         parent: str = "",
         priority: int = 0,
         tenant: str = "",
@@ -104,7 +105,7 @@ class Runs:
             tags: labels to filter by.
             metadata: what the caller wants to find again.
             timeout_s: deadline in seconds from now; by default the workflow's own.
-            trace_id: a W3C trace id to continue; by default a new one.
+            traceparent: a W3C header whose trace to continue; by default a new trace begins.
             parent: the run that starts it, and that is told of its end.
             priority: runs of a higher one are claimed first.
             tenant: runs of one priority are claimed so that tenants have equally many at work.
@@ -124,6 +125,8 @@ class Runs:
             raise InputInvalid(workflow, "$.timeout_s", f"is {timeout_s}, must be more than 0 seconds")
         if run_id is not None and not valid_id(run_id):
             raise InputInvalid(workflow, "$.run_id", "use 1 to 100 letters, digits, '_', '-' and '.'")
+        if traceparent and not valid_traceparent(traceparent):
+            raise InputInvalid(workflow, "$.traceparent", "is no W3C traceparent: 00-<32 hex>-<16 hex>-<2 hex>")
         if not 0 <= delay_s < math.inf:
             raise InputInvalid(workflow, "$.delay_s", f"is {delay_s}, must be 0 or more seconds")
         run_id = run_id or secrets.token_hex(16)
@@ -134,8 +137,9 @@ class Runs:
             metadata=dict(metadata or {}),
             tags=tags,
             timeout_s=definition.timeout_s if timeout_s is None else timeout_s,
-            trace_id=trace_id or secrets.token_hex(16),
+            trace_id=traceparent.split("-")[1] if traceparent else secrets.token_hex(16),
             parent=parent,
+            traceparent=traceparent,
         )
         payload = digest(b"\0".join((workflow.encode(), canonical)))
         new = NewRun(

@@ -33,6 +33,11 @@ class Scope(Caller, Protocol):
     step: str
     attempt: int
 
+    @property
+    def traceparent(self) -> str:
+        """What makes requests from here a part of the run's trace."""
+        ...
+
     async def wait(self, wait: Wait) -> msgspec.Raw:
         """Wait as a step of the run; JSON of what came."""
         ...
@@ -81,6 +86,12 @@ def idempotency_key() -> str:
     if scope is None:
         return f"outside-{secrets.token_hex(8)}"
     return f"{scope.run_id}/{scope.step}" if scope.step else scope.run_id
+
+
+def traceparent() -> str | None:
+    """The W3C `traceparent` of this attempt, for requests that should be in the run's trace; None outside a run."""
+    scope = current_scope()
+    return scope.traceparent if scope is not None else None
 
 
 def run_id() -> str | None:

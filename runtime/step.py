@@ -44,6 +44,7 @@ from .records import (
 from .records import StepFailed as StepFailedRecord
 from .redaction import redact
 from .tenure import Tenure
+from .trace import traceparent
 from .waits import ChildFailed, Wait, Waits
 from .writer import LogWriter
 
@@ -85,6 +86,13 @@ class Attempt:
         self._steps = steps
         self._calls: dict[tuple[str, bytes], int] = {}
         self.waiting = 0
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header that makes requests from here a part of the run's trace."""
+        queued = self._steps.journal.queued
+        assert queued is not None, "a log begins with run.queued"
+        return traceparent(queued, self.step, self.attempt)
 
     async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
         """Make a call from inside this attempt a step of the run."""

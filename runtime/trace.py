@@ -1,16 +1,23 @@
 """A run's trace: nested steps with their attempts, LLM calls, tokens and models, folded from the log.
 
 Why: a trace that is a reading of the log survives crashes with it, and needs no second store. Pure, no IO.
+
+Ids of spans are digests of what they are about, so that every process that knows a run's id knows them.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable
 
 import msgspec
 
 from . import records
-from .records import Event, Failure, LLMCall
+from .log import BODY
+from .records import Event, Failure, LLMCall, RunQueued
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 
 
 class Attempt(msgspec.Struct, kw_only=True):
@@ -191,3 +198,21 @@ def fold_trace(events: Iterable[Event]) -> Trace:
     for event in events:
         fold.apply(event)
     return fold.trace
+
+
+def span_id(run_id: str, step: str = BODY, attempt: int = 1, call: int = 0) -> str:
+    """Name the span of an attempt of a step, of its n-th LLM call, or of the run itself (`BODY`): 16 hex digits."""
+    attempt = 1 if step == BODY and not call else attempt
+    about = f"{run_id}/{step}/{attempt}/{call}"
+    return hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
+
+
+def traceparent(queued: RunQueued, step: str = BODY, attempt: int = 1) -> str:
+    """Return the W3C header that makes what is called from there a part of the run's trace."""
+    flags = queued.traceparent.split("-")[3] if queued.traceparent else "01"
+    return f"00-{queued.trace_id}-{span_id(queued.run_id, step, attempt)}-{flags}"
+
+
+def valid_traceparent(text: str) -> bool:
+    """Whether a text is a W3C `traceparent`."""
+    return _TRACEPARENT.fullmatch(text) is not None

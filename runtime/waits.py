@@ -35,6 +35,7 @@ from .records import (
     encode,
 )
 from .runs import Runs
+from .trace import traceparent
 from .writer import LogWriter
 
 T = TypeVar("T")
@@ -349,7 +350,15 @@ class Waits:
                 raise UnknownWorkflow(workflow.name, self._runs.workflows)
             run_id = digest(f"{self.run_id}/{step}".encode())
             await self.write(ChildStarted(step=step, run_id=run_id, workflow=workflow.name))
-        await self._runs.start(workflow.name, arguments, run_id=run_id, key=f"child/{run_id}", parent=self.run_id)
+        assert self.journal.queued is not None
+        await self._runs.start(
+            workflow.name,
+            arguments,
+            run_id=run_id,
+            key=f"child/{run_id}",
+            parent=self.run_id,
+            traceparent=traceparent(self.journal.queued, step),
+        )
         return run_id
 
     async def view_ended(self, run_id: str) -> Any:

@@ -4,6 +4,7 @@ The tree, and the reason for each strategy:
 
     worker            one_for_one, 3 in 30 s    its parts fail apart; when one keeps failing, the process should end
     ├─ router         permanent                 shared by all runs; holds the connections to the providers
+    ├─ telemetry      permanent                 sends the spans of ended runs, if any are sent; outlives the runs
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
     │  └─ <name>      one_for_one, 5 in 10 s    its pool of actors
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
@@ -24,12 +25,12 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import structlog
@@ -55,12 +56,21 @@ from .definitions import Workflow
 from .errors import ConfigInvalid
 from .execution import Execution
 from .router import Router, RouterConfig
+from .telemetry import Meters, Telemetry
+from .telemetry.exporter import Exporter
+from .telemetry.gauges import look_at_worker
+from .telemetry.meters import Sample
+from .telemetry.otlp import Senders
+from .telemetry.watched import Watched
 from .upkeep import Retention, Timetable, keep_pruned
 
 log = structlog.get_logger("greenroom.worker")
 
 HAND_OVER_S = 2.0
 """How long a worker that leaves may take to hand over what is left, seconds."""
+
+SETTLE_S = 3.0
+"""How long a drain waits for the spans of runs that have ended, seconds."""
 
 SWEEP_S = 1.0
 """The longest time between two looks for due runs, seconds."""
@@ -132,12 +142,17 @@ class Worker:
         workflows: Mapping[str, Workflow[..., Any]],
         settings: WorkerSettings,
         router: Router | RouterConfig | None,
+        telemetry: Telemetry,
+        meters: Meters,
     ) -> None:
         self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.build = settings.build or build_id(workflows)
         self.draining = False
         self._settings = settings
-        self._transport = transport
+        self._watched = Watched(transport, meters, self._ended)
+        self._transport = cast("Transport", self._watched)
+        self._senders = Senders(telemetry, meters)
+        self._exporter = self._make_exporter(transport, telemetry, meters)
         self._workflows = workflows
         self._rng = random.Random(settings.seed)  # noqa: S311 - jitter
         self._executions: dict[str, Execution] = {}
@@ -157,6 +172,16 @@ class Worker:
         """Return a snapshot of the supervision tree."""
         return self._root.tree()
 
+    def look(self) -> Iterator[Sample]:
+        """Look at its tree, runs and deployments, as gauges."""
+        return look_at_worker(
+            self.tree(),
+            self._router.snapshot(),
+            running=self.running,
+            draining=self.draining,
+            waiting=self._router.waiting,
+        )
+
     async def wait(self) -> None:
         """Wait until the worker ends: drained, or failed.
 
@@ -175,6 +200,8 @@ class Worker:
             execution.drain()
         with anyio.move_on_after(self._settings.drain_s):
             await self._emptied()
+        with anyio.move_on_after(min(SETTLE_S, self._settings.drain_s)):
+            await self._settled()
 
     async def leave(self) -> None:
         """Hand over what is left, and say goodbye."""
@@ -182,8 +209,14 @@ class Worker:
         for execution in self._executions.values():
             execution.hand_over()
         await self._emptied()
+        await self._settled()
         with suppress(StoreUnavailable):
             await self._transport.forget_worker(self.name)
+
+    async def _settled(self) -> None:
+        """Wait until ended runs' spans are sent. A worker that leaves before is not forgotten: others send them."""
+        if self._exporter is not None:
+            await self._exporter.settle()
 
     async def _emptied(self) -> None:
         while self._executions:
@@ -192,6 +225,23 @@ class Worker:
     def _notice(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+    def _ended(self, run_id: str) -> None:
+        if self._exporter is not None:
+            self._exporter.owe(run_id)
+
+    def _make_exporter(self, transport: Transport, telemetry: Telemetry, meters: Meters) -> Exporter | None:
+        if self._senders.spans is None:
+            return None
+        return Exporter(
+            transport,
+            self._senders.spans,
+            meters,
+            worker=self.name,
+            lease_s=self._settings.lease_s,
+            profile=telemetry.profile,
+            content=telemetry.content,
+        )
 
     async def _claim(self, mailbox: Mailbox[Any]) -> None:
         """Run the claimer."""
@@ -243,6 +293,7 @@ class Worker:
                 await execution.body(mailbox)
             finally:
                 del self._executions[run_id]
+                self._watched.forget(run_id)
                 self._notice()
 
         runs = self._root.supervisor("runs")
@@ -329,12 +380,18 @@ class Worker:
         def dynamic(name: str) -> ChildSpec:
             return ChildSpec(name=name, start=SupervisorSpec(name=name, intensity=10, period=60.0), shutdown=None)
 
+        async def export(mailbox: Mailbox[Any]) -> None:
+            assert self._exporter is not None
+            await self._exporter.run()
+
+        exporting = [ChildSpec(name="telemetry", start=export, shutdown=0)] if self._exporter is not None else []
         return SupervisorSpec(
             name="worker",
             intensity=3,
             period=30.0,
             children=(
                 ChildSpec(name="router", start=lambda: RouterHost(self._router)),
+                *exporting,
                 dynamic("components"),
                 dynamic("runs"),
                 ChildSpec(name="upkeep", start=self._upkeep(), shutdown=None),
@@ -350,24 +407,43 @@ async def open_worker(
     workflows: Mapping[str, Workflow[..., Any]],
     settings: WorkerSettings,
     router: Router | RouterConfig | None = None,
+    *,
+    telemetry: Telemetry | None = None,
+    meters: Meters | None = None,
 ) -> AsyncIterator[Worker]:
     """Run a worker for as long as the block lasts; leaving it drains. The worker opens the router.
 
     When the block is canceled or raises, runs are handed over at once, in mid-step.
 
+    Args:
+        transport: the store.
+        workflows: what it can run.
+        settings: how it works.
+        router: where LLM calls go; by default what the environment says.
+        telemetry: what is exported; by default nothing.
+        meters: where it counts; by default nowhere that anybody sees.
+
     Raises:
         SupervisorFailed: it gave up.
     """
-    worker = Worker(transport, workflows, settings, router)
-    async with supervise(worker._spec()) as root:
-        worker._root = root
-        worker._ready.set()
-        try:
-            yield worker
-            await worker.drain()
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER_S):
-                await worker.leave()
+    meters = meters or Meters()
+    worker = Worker(transport, workflows, settings, router, telemetry or Telemetry(), meters)
+    try:
+        async with supervise(worker._spec()) as root:
+            worker._root = root
+            meters.gauges.append(worker.look)
+            worker._ready.set()
+            try:
+                yield worker
+                await worker.drain()
+            finally:
+                meters.gauges.remove(worker.look)
+                with anyio.CancelScope(shield=True), anyio.move_on_after(HAND_OVER_S):
+                    await worker.leave()
+                worker._senders.hush()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await worker._senders.close()
 
 
 def build_id(workflows: Mapping[str, Workflow[..., Any]]) -> str:

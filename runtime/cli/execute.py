@@ -130,7 +130,11 @@ def worker(options: Namespace) -> int:
             _collect_rarely()
             if not options.quiet:
                 say(f"worker {at_work.name} on {runtime.store}")
-            await told.wait()
+            async with anyio.create_task_group() as group:
+                if options.metrics_port is not None:
+                    group.start_soon(_serve_metrics, runtime, options)
+                await told.wait()
+                group.cancel_scope.cancel()
 
     anyio.run(main)
     return 0
@@ -141,6 +145,18 @@ def _collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, 10, 10)
+
+
+async def _serve_metrics(runtime: Runtime, options: Namespace) -> None:
+    from ..http import ApiOptions, serve
+    from ..http.metrics import metrics_app
+
+    def ready(url: str) -> None:
+        if not options.quiet:
+            say(f"metrics    {url}/metrics")
+
+    app = metrics_app(runtime.meters, options=ApiOptions.from_env(os.environ))
+    await serve(app, host=options.metrics_host, port=options.metrics_port, ready=ready)
 
 
 def dev(options: Namespace) -> int:

@@ -57,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     worker = command("worker", "execute", "execute runs; SIGTERM drains, a second one stops at once")
     worker.add_argument("target", metavar="TARGET", help=TARGET)
     worker.add_argument("--name", help="unique among workers (default: host, process and a random part)")
+    worker.add_argument(
+        "--metrics-port", type=_whole(0, 65535), metavar="N", help="serve /metrics there; 0: any free one"
+    )
+    worker.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST", help="where (default 127.0.0.1)")
     _working(worker)
 
     dev = command("dev", "reload", "API and worker in one process, started again when a file changes")

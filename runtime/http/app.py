@@ -21,10 +21,12 @@ from starlette.routing import Route
 
 from ..errors import GreenroomError
 from ..runs import Runs
+from ..telemetry import Meters
 from . import dashboard, openapi, views
 from .chat import ChatResource
 from .guard import Guard
 from .inlets import InletResource
+from .metrics import MetricsResource
 from .options import ApiOptions
 from .problems import Kind, Refusal, Shield, answer
 from .resources import RunResource
@@ -36,6 +38,7 @@ def api(
     *,
     options: ApiOptions | None = None,
     streams: Streams | None = None,
+    meters: Meters | None = None,
 ) -> Starlette:
     """Make the app.
 
@@ -45,6 +48,7 @@ def api(
         options: how it guards itself, and its limits.
         streams: where its open streams are kept; give one to drain a mounted app from the host's lifespan
             (`with streams.drained_by_signals(): ...`). Served alone, the app drains itself.
+        meters: what this process has counted, for `/metrics` beside what the store knows.
 
     `app.state.options` and `app.state.streams` are what it was made with.
     """
@@ -53,6 +57,7 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
+    metrics = MetricsResource(supply, meters or Meters())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -81,6 +86,7 @@ def api(
             Route("/v1/system/workers", system.workers),
             Route("/livez", system.live),
             Route("/readyz", system.ready),
+            Route("/metrics", metrics.show),
             Route("/openapi.json", system.schema),
             *dashboard.routes(),
         ],

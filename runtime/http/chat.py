@@ -25,7 +25,7 @@ from ..runs import Runs
 from . import views
 from .body import read_json
 from .formats import Message
-from .negotiation import idempotency_key, trace_id
+from .negotiation import idempotency_key, traceparent
 from .options import ApiOptions
 from .problems import SECURITY
 from .sse import EventStream
@@ -68,7 +68,9 @@ class ChatResource:
         if key is None and turn.trigger == SUBMIT:
             sent = msgspec.json.encode((workflow, turn.id, turn.messages[-1].get("id"), turn.message_id))
             key = f"chat-{hashlib.sha256(sent + arguments).hexdigest()}"
-        run, new = await runs.start(workflow, arguments, key=key, tags=(_tag(turn.id),), trace_id=trace_id(request))
+        run, new = await runs.start(
+            workflow, arguments, key=key, tags=(_tag(turn.id),), traceparent=traceparent(request)
+        )
         location = f"{views.run_path(views.root_of(request), run.run_id)}/output?format=ui-message"
         headers = {"content-location": location} | ({} if new else {"idempotent-replayed": "true"})
         return self._tell(runs, run, headers)

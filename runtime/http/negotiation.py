@@ -6,7 +6,6 @@ Pure: strings in, values out. Law kept here: 9 (what cannot be read is refused b
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 
 from ...transports import RunFilter, RunState
+from ..trace import valid_traceparent
 from .problems import Fault, Kind, Refusal
 
 JSON = "application/json"
@@ -21,8 +21,6 @@ EVENT_STREAM = "text/event-stream"
 TEXT = "text/plain"
 
 T = TypeVar("T")
-
-_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
 
 
 class Preferences(msgspec.Struct, frozen=True):
@@ -177,12 +175,10 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def trace_id(request: Request) -> str | None:
-    """Read the trace id of a W3C `traceparent`; one that is not valid is ignored, as the standard says."""
-    match = _TRACE.fullmatch(request.headers.get("traceparent", "").strip())
-    if match is None or match[0].startswith("ff") or not int(match[1], 16) or not int(match[2], 16):
-        return None
-    return match[1]
+def traceparent(request: Request) -> str:
+    """Read the W3C `traceparent`; one that is not valid is ignored, as the standard says."""
+    given = request.headers.get("traceparent", "").strip()
+    return given if valid_traceparent(given) else ""
 
 
 def unchanged(request: Request, etag: str) -> bool:

@@ -286,11 +286,20 @@ def _system_paths() -> Json:
 
     anything: Json = {"type": "object"}
     health = {"type": "object", "properties": {"status": {"const": "ok"}}}
+    metrics = {"200": {"description": "In Prometheus' format.", "content": {TEXT: {"schema": {"type": "string"}}}}}
     return {
         "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
         "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
         "/livez": plain("live", "Whether the process answers.", health),
         "/readyz": plain("ready", "Whether to send requests here.", health, Kind.DRAINING, Kind.STORE_UNAVAILABLE),
+        "/metrics": {
+            "get": {
+                "operationId": "metrics",
+                "summary": "What is counted and measured.",
+                "tags": ["system"],
+                "responses": metrics | _problems(Kind.STORE_UNAVAILABLE),
+            }
+        },
         "/openapi.json": plain("openapi", "This document.", anything),
     }
 

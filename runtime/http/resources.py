@@ -38,7 +38,7 @@ from .negotiation import (
     one_of,
     preferences,
     run_filter,
-    trace_id,
+    traceparent,
     unchanged,
 )
 from .options import ApiOptions
@@ -101,7 +101,7 @@ class RunResource:
             self._streams.require_room()
         after, key = cursor(request), idempotency_key(request)
         body = await read_json(request, StartRun, self._options)
-        run, new = await self._start(runs, workflow, body, key, trace_id(request))
+        run, new = await self._start(runs, workflow, body, key, traceparent(request))
         headers = {} if new else {"idempotent-replayed": "true"}
         path = views.run_path(views.root_of(request), run.run_id)
         if streaming:
@@ -116,9 +116,7 @@ class RunResource:
             return views.reply(views.run_object(views.root_of(request), view), 200, headers)
         return views.reply(views.run_object(views.root_of(request), view), 202, headers | RETRY_AFTER)
 
-    async def _start(
-        self, runs: Runs, workflow: str, body: StartRun, key: str | None, trace: str | None
-    ) -> tuple[Run, bool]:
+    async def _start(self, runs: Runs, workflow: str, body: StartRun, key: str | None, trace: str) -> tuple[Run, bool]:
         try:
             return await runs.start(
                 workflow,
@@ -128,7 +126,7 @@ class RunResource:
                 tags=body.tags,
                 metadata=body.metadata,
                 timeout_s=body.timeout_s,
-                trace_id=trace,
+                traceparent=trace,
                 priority=body.priority,
                 tenant=body.tenant,
                 delay_s=body.delay_s,

@@ -37,6 +37,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         first_token_s: from the call to a stream's first token, seconds.
         reason: why this deployment: "room" (it had some at once), "waited" (it had some first), "failover" (another
             one failed before), "hedge" (another one took too long), "cached" (none was asked).
+        path: what was asked, `/chat/completions`, `/embeddings`, ...
     """
 
     status: str
@@ -53,6 +54,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     reason: str
     attempts: tuple[AttemptRecord, ...]
+    path: str = ""
 
 
 observer: ContextVar[Callable[[CallRecord], None] | None] = ContextVar("greenroom_llm_observer", default=None)
@@ -127,6 +129,7 @@ class Call:
                 stream=self.stream,
                 reason=reason or self._reason(),
                 attempts=tuple(self.attempts),
+                path=self.path,
             )
         )
 

@@ -32,8 +32,21 @@ if TYPE_CHECKING:
     from .runtime.router import Router, RouterConfig
     from .runtime.router.llm import llm
     from .runtime.schedules import Cron, Every
-    from .runtime.scope import child, emit, fan_out, idempotency_key, now, random, run_id, sleep, status, uuid
+    from .runtime.scope import (
+        child,
+        emit,
+        fan_out,
+        idempotency_key,
+        now,
+        random,
+        run_id,
+        sleep,
+        status,
+        traceparent,
+        uuid,
+    )
     from .runtime.signals import Approval, Decision, Signal
+    from .runtime.telemetry import Telemetry
     from .runtime.upkeep import Retention
     from .runtime.worker import Worker, WorkerSettings
 
@@ -64,6 +77,7 @@ __all__ = [
     "Signal",
     "StepFailed",
     "StepTimedOut",
+    "Telemetry",
     "Timeout",
     "UnknownWorkflow",
     "WaitTimedOut",
@@ -82,6 +96,7 @@ __all__ = [
     "run_id",
     "sleep",
     "status",
+    "traceparent",
     "uuid",
     "workflow",
 ]
@@ -107,8 +122,21 @@ _HOME = {
     "router": ("Router", "RouterConfig"),
     "router.llm": ("llm",),
     "schedules": ("Cron", "Every"),
-    "scope": ("child", "emit", "fan_out", "idempotency_key", "now", "random", "run_id", "sleep", "status", "uuid"),
+    "scope": (
+        "child",
+        "emit",
+        "fan_out",
+        "idempotency_key",
+        "now",
+        "random",
+        "run_id",
+        "sleep",
+        "status",
+        "traceparent",
+        "uuid",
+    ),
     "signals": ("Approval", "Decision", "Signal"),
+    "telemetry": ("Telemetry",),
     "upkeep": ("Retention",),
     "worker": ("Worker", "WorkerSettings"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
-from greenroom.runtime.http.negotiation import Preferences, choose, cursor, preferences, trace_id, unchanged
+from greenroom.runtime.http.negotiation import Preferences, choose, cursor, preferences, traceparent, unchanged
 from greenroom.runtime.http.problems import Refusal
 
 OFFERS = ("text/event-stream", "application/json")
@@ -73,7 +73,7 @@ def test_a_cursor_comes_from_the_header_else_the_parameter() -> None:
     ],
 )
 def test_a_traceparent_that_is_not_valid_is_ignored(header: str) -> None:
-    assert trace_id(request(traceparent=header)) is None
+    assert traceparent(request(traceparent=header)) == ""
 
 
 def test_a_known_version_is_recognized() -> None:

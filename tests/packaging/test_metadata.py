@@ -79,8 +79,9 @@ def test_what_is_imported_is_what_is_depended_on() -> None:
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
                 imported.add(node.module.partition(".")[0])
     foreign = {name.replace("_", "-") for name in imported - sys.stdlib_module_names - {"greenroom"}}
-    testing = {name_of(requirement) for requirement in PROJECT["optional-dependencies"]["testing"]}
-    assert foreign - testing - {"sniffio"} == dependencies(), "sniffio is told of the event loop where it is there"
+    extras = {name_of(one) for extra in PROJECT["optional-dependencies"].values() for one in extra}
+    extras |= {name.partition("-")[0] for name in extras}
+    assert foreign - extras - {"sniffio"} == dependencies(), "sniffio is told of the event loop where it is there"
 
 
 def test_the_doctor_looks_at_every_dependency_and_nothing_else() -> None:

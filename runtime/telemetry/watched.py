@@ -1,0 +1,122 @@
+"""A worker's store, overheard: what a worker appends is measured once it is durable.
+
+Why here: everything that a run does passes through one call, so nothing that runs needs to know of telemetry. A record
+that was refused (a lost lease, a cancel) is not measured; one that was written is measured once, by who wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...transports import Entry, Finish, Lease, Park, Run, Stored, Transition, Transport
+from .. import records
+from ..records import Record, decode
+from . import names
+from .meters import Meters
+from .spans import error_type
+
+HEARD = frozenset(
+    cls.kind
+    for cls in (
+        records.LeaseTaken,
+        records.StepStarted,
+        records.StepRetrying,
+        records.StepCompleted,
+        records.StepFailed,
+        records.LLMCall,
+    )
+)
+"""Records that something is measured by."""
+
+
+class Watched:
+    """The contract over another transport; `append` is overheard.
+
+    Args:
+        inner: the store.
+        meters: what is measured.
+        ended: told of every run that ends here, or may have ended.
+    """
+
+    def __init__(self, inner: Transport, meters: Meters, ended: Callable[[str], None]) -> None:
+        self._inner = inner
+        self._meters = meters
+        self._ended = ended
+        self._components: dict[str, dict[str, str]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the store's own."""
+        return getattr(self._inner, name)
+
+    async def append(
+        self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
+    ) -> Run:
+        """Append, then measure. An end that nobody answered for may have happened all the same."""
+        try:
+            run = await self._inner.append(lease, entries, to, seen=seen)
+        except BaseException:
+            if isinstance(to, Finish):
+                self._ended(lease.run_id)
+            raise
+        for entry in entries:
+            if entry.kind in HEARD:
+                self._hear(run, decode(Stored(0, 0.0, entry.kind, entry.body)).record)
+        if to is not None:
+            self._transit(run, to)
+        return run
+
+    def forget(self, run_id: str) -> None:
+        """A run is executed here no more, whatever became of it."""
+        self._components.pop(run_id, None)
+
+    def _transit(self, run: Run, to: Transition) -> None:
+        self.forget(run.run_id)
+        if isinstance(to, Park):
+            self._meters.record(names.PARKED, labels={"workflow": run.workflow})
+        elif isinstance(to, Finish):
+            about = {"workflow": run.workflow, "status": run.state.value}
+            self._meters.record(names.RUNS, labels=about)
+            self._meters.record(names.RUN_SECONDS, run.updated - run.created, about)
+            self._ended(run.run_id)
+
+    def _hear(self, run: Run, record: Record) -> None:
+        components = self._components.setdefault(run.run_id, {})
+        if isinstance(record, records.StepStarted):
+            if not record.waits_for:
+                components[record.step] = record.name
+        elif isinstance(record, records.StepCompleted):
+            if (component := components.pop(record.step, None)) is not None:
+                self._step_ended(component, "completed")
+                self._meters.record(names.STEP_SECONDS, record.seconds, {"component": component})
+        elif isinstance(record, records.StepFailed):
+            if (component := components.pop(record.step, None)) is not None:
+                self._step_ended(component, "failed")
+        elif isinstance(record, records.StepRetrying):
+            if (component := components.get(record.step)) is not None:
+                self._meters.record(names.RETRIES, labels={"component": component})
+        elif isinstance(record, records.LLMCall):
+            self._call(record)
+        elif isinstance(record, records.LeaseTaken) and record.takeover:
+            self._meters.record(names.TAKEOVERS, labels={"workflow": run.workflow})
+
+    def _step_ended(self, component: str, status: str) -> None:
+        self._meters.record(names.STEPS, labels={"component": component, "status": status})
+
+    def _call(self, call: records.LLMCall) -> None:
+        about = {
+            names.OPERATION: call.operation,
+            names.PROVIDER: names.PROVIDERS.get(call.provider, call.provider or "unknown"),
+            names.REQUEST_MODEL: call.asked_model,
+            names.RESPONSE_MODEL: call.model or "unknown",
+        }
+        meters = self._meters
+        if call.status == "failed":
+            meters.record(names.CALL_SECONDS, call.seconds, {**about, names.ERROR_TYPE: error_type(call)})
+            return
+        meters.record(names.CALL_SECONDS, call.seconds, about)
+        if call.first_token_s is not None:
+            meters.record(names.FIRST_CHUNK_SECONDS, call.first_token_s, about)
+        for kind, count in (("input", call.input_tokens), ("output", call.output_tokens)):
+            if count:
+                meters.record(names.TOKEN_USAGE, count, {**about, names.TOKEN_TYPE: kind})
