@@ -1,0 +1,229 @@
+"""Real processes on a real server: workers and server killed, stopped, cut off, out of memory, failed over. Then the
+audit, and what was done outside counted by idempotency key.
+
+GREENROOM_CHAOS_S=60 makes the load last a minute instead of a few seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from greenroom.runtime.router import RouterConfig
+from greenroom.runtime.runs import Runs
+from greenroom.runtime.testing.auditor import Audit, audit
+from greenroom.runtime.worker import open_worker
+from greenroom.transports import RunFilter, RunState, StoreUnavailable, open_transport
+
+from ..transports.valkey import Node, node, proxy, until
+from . import hands
+from .hands import LEASE_S, WORKFLOWS, settings
+
+HANDS = Path(hands.__file__)
+CHAOS_S = float(os.environ.get("GREENROOM_CHAOS_S", "8"))
+DEADLINE_S = 50.0
+SAFE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Node]:
+    """A server with every write on disk before its answer; the hands in the test's folder use it."""
+    with node(tmp_path / "valkey", *SAFE) as server:
+        (tmp_path / "url").write_text(server.url)
+        yield server
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts hands, which end with the test; what they say is in `NAME.log`."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(role: str, name: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(HANDS), role, str(tmp_path), *arguments]
+        with (tmp_path / f"{name}.log").open("w") as log:
+            started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def effects(folder: Path) -> list[tuple[str, str]]:
+    """What was done outside: name and idempotency key."""
+    file = folder / "effects"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [(name, key) for name, key, _ in (line.split() for line in lines)]
+
+
+def charged(folder: Path) -> Counter[str]:
+    """How many charges each run has come to, for whoever honours idempotency keys."""
+    return Counter(key.split("/")[0] for name, key in set(effects(folder)) if name == "charge")
+
+
+def check(url: str) -> Audit:
+    """Hold a store against the laws."""
+
+    async def main() -> Audit:
+        async with open_transport(url) as store:
+            return await audit(store)
+
+    found = anyio.run(main)
+    assert found.findings == ()
+    return found
+
+
+def check_load(folder: Path, url: str) -> Audit:
+    """All that was accepted has ended, once, and was read to its end."""
+    accepted = (folder / "accepted").read_text().split()
+    found = check(url)
+    assert found.states == {"completed": len(accepted)}
+    assert sorted((folder / "read").read_text().split()) == sorted(accepted)
+    assert found.results == 5 * len(accepted)
+    assert charged(folder) == dict.fromkeys(accepted, 1)
+    return found
+
+
+def ended_well(process: subprocess.Popen[str], log: Path) -> str:
+    """Wait for its end; what it gave."""
+    out, _ = process.communicate(timeout=DEADLINE_S + 2 * CHAOS_S)
+    assert process.returncode == 0, log.read_text()[-4000:]
+    return out
+
+
+def lines(file: Path) -> int:
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+# --- killed
+
+
+@pytest.mark.timeout(max(120, CHAOS_S * 3))
+def test_a_worker_is_killed_every_second_and_nothing_is_lost_or_repeated(
+    tmp_path: Path, server: Node, start: Start
+) -> None:
+    kills = int(ended_well(start("load", "load", str(CHAOS_S)), tmp_path / "load.log"))
+    assert kills >= CHAOS_S / 2
+    assert check_load(tmp_path, server.url).takeovers > 0
+
+
+@pytest.mark.timeout(120)
+def test_the_server_is_killed_twice_and_nothing_is_lost_or_repeated(tmp_path: Path, server: Node, start: Start) -> None:
+    """The second time it stays away for longer than a lease: runs are taken up again."""
+    load = start("load", "load", "6", "calm")
+    until(lambda: lines(tmp_path / "effects") > 20)
+    server.kill()
+    server.start()
+    until(lambda: lines(tmp_path / "effects") > 60)
+    server.kill()
+    time.sleep(2 * LEASE_S)
+    server.start()
+    assert ended_well(load, tmp_path / "load.log") == "0\n"
+    assert check_load(tmp_path, server.url).takeovers > 0
+
+
+# --- stopped
+
+
+@pytest.mark.timeout(100)
+def test_a_worker_that_comes_back_after_its_lease_is_refused_and_works_on(
+    tmp_path: Path, server: Node, start: Start
+) -> None:
+    async def begin(run_id: str) -> None:
+        async with open_transport(server.url) as store:
+            await Runs(store, WORKFLOWS).start("gated", b"{}", run_id=run_id)
+
+    async def result(run_id: str) -> bytes:
+        async with open_transport(server.url) as store:
+            return await Runs(store, WORKFLOWS).result(run_id, timeout_s=DEADLINE_S)
+
+    anyio.run(begin, "first")
+    zombie = start("worker", "zombie", "zombie")
+    until(lambda: effects(tmp_path))
+    zombie.send_signal(signal.SIGSTOP)
+    (tmp_path / "open").touch()
+    heir = start("worker", "heir", "heir")
+    assert anyio.run(result, "first") == b'"through"'
+    zombie.send_signal(signal.SIGCONT)
+    until(lambda: "lease" in (tmp_path / "zombie.log").read_text())
+    heir.terminate()
+    ended_well(heir, tmp_path / "heir.log")
+    anyio.run(begin, "second")
+    assert anyio.run(result, "second") == b'"through"'
+    zombie.terminate()
+    ended_well(zombie, tmp_path / "zombie.log")
+    found = check(server.url)
+    assert (found.takeovers, found.states) == (1, {"completed": 2})
+    done = Counter(effects(tmp_path))
+    assert sorted(name for name, _ in done) == ["after", "after", "hold", "hold"]
+    assert sorted(done.values()) == [1, 1, 1, 2]  # what was tried again had the same key
+
+
+# --- cut off
+
+
+@pytest.mark.parametrize("where", ["cut_before", "cut_after"])
+@pytest.mark.timeout(100)
+async def test_a_worker_whose_connection_is_cut_at_a_result_records_it_once(
+    where: str, tmp_path: Path, server: Node, start: Start
+) -> None:
+    """Whether the server has executed the append or not."""
+    async with proxy(server.port) as between, open_transport(server.url) as store:
+        (tmp_path / "url").write_text(server.url.replace(str(server.port), str(between.port)))
+        worker = start("worker", "worker", "w")
+        runs = Runs(store, WORKFLOWS)
+        for cut in (b"step.completed", b"output.delta", b"timer", b"run.completed"):
+            before = between.cuts
+            setattr(between, where, cut)
+            run, _ = await runs.start("order", b'{"number": 1}')
+            assert await runs.result(run.run_id, DEADLINE_S) == b"6"
+            assert between.cuts == before + 1, cut
+        worker.terminate()
+        await anyio.to_thread.run_sync(ended_well, worker, tmp_path / "worker.log")
+        found = await audit(store)
+    assert (found.findings, found.states, found.results, found.takeovers) == ((), {"completed": 4}, 20, 0)
+    assert set(Counter(effects(tmp_path)).values()) == {1}
+    assert set(charged(tmp_path).values()) == {1}
+
+
+# --- no memory
+
+
+@pytest.mark.timeout(100)
+async def test_memory_that_is_full_for_a_while_delays_runs_and_loses_nothing(
+    tmp_path: Path, server: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "FOLDER", tmp_path)
+    async with open_transport(server.url) as store:
+        runs = Runs(store, WORKFLOWS)
+        accepted = [(await runs.start("order", b'{"number": 1}'))[0].run_id for _ in range(10)]
+        async with open_worker(store, WORKFLOWS, settings("w"), RouterConfig(models={})):
+            while not effects(tmp_path):
+                await anyio.sleep(0.01)
+            server.ask("CONFIG", "SET", "maxmemory", 1)
+            with pytest.raises(StoreUnavailable, match="memory is full"):
+                await runs.start("order", b'{"number": 1}')
+            await anyio.sleep(1.5 * LEASE_S)
+            assert (await store.runs(RunFilter(state=RunState.RUNNING))).runs
+            server.ask("CONFIG", "SET", "maxmemory", 0)
+            for run_id in accepted:
+                assert (await runs.wait(run_id, DEADLINE_S)).run.state is RunState.COMPLETED
+        found = await audit(store)
+    assert (found.findings, found.states, found.results) == ((), {"completed": 10}, 50)
+    assert found.takeovers > 0
+    assert charged(tmp_path) == dict.fromkeys(accepted, 1)
