@@ -2,7 +2,9 @@
 
     python hands.py ROLE FOLDER [ARGUMENT ...]
 
-The store is the one that `FOLDER/url` names, or else a SQLite file in the folder. What steps do to the outside world is a line in `FOLDER/effects`: the step's idempotency key, and who did it.
+The store is the one that `FOLDER/url` names, or else a SQLite file in the folder.
+
+What steps do to the outside world is a line in `FOLDER/effects`: the step's idempotency key, and who did it.
 """
 
 from __future__ import annotations
@@ -99,7 +101,20 @@ async def stuck() -> str:
     return await after(await stick())
 
 
-WORKFLOWS = {one.name: one for one in (order, gated, stuck)}
+@component
+async def gate(name: str) -> str:
+    effect(name)
+    while not (FOLDER / name).exists():  # noqa: ASYNC110 - the test that makes the file is another process
+        await anyio.sleep(0.02)
+    return name
+
+
+@workflow
+async def gates() -> str:
+    return await gate("one") + await gate("two")
+
+
+WORKFLOWS = {one.name: one for one in (order, gated, stuck, gates)}
 
 
 class Deadly:

@@ -18,13 +18,14 @@ from pathlib import Path
 import anyio
 import pytest
 
+from greenroom.runtime.errors import CursorAhead
 from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing.auditor import Audit, audit
 from greenroom.runtime.worker import open_worker
-from greenroom.transports import RunFilter, RunState, StoreUnavailable, open_transport
+from greenroom.transports import RunFilter, RunNotFound, RunState, StoreUnavailable, open_transport
 
-from ..transports.valkey import Node, node, proxy, until
+from ..transports.valkey import Node, caught_up, fail_over, follow, node, proxy, until
 from . import hands
 from .hands import LEASE_S, WORKFLOWS, settings
 
@@ -201,6 +202,67 @@ async def test_a_worker_whose_connection_is_cut_at_a_result_records_it_once(
     assert set(charged(tmp_path).values()) == {1}
 
 
+# --- failed over
+
+
+@pytest.mark.timeout(100)
+async def test_a_failover_that_loses_acknowledged_records_is_said_and_forks_no_log(
+    tmp_path: Path, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new primary lacks results on which steps under way depend, and a whole run."""
+    with node(tmp_path / "a", *SAFE) as first, node(tmp_path / "b", *SAFE) as second:
+        follow(second, first)
+        async with proxy(first.port) as between, open_transport(f"redis://127.0.0.1:{between.port}") as store:
+            (tmp_path / "url").write_text(store.url)
+            runs = Runs(store, WORKFLOWS)
+            workers = {name: start("worker", name, name) for name in ("a", "b")}
+            with anyio.fail_after(DEADLINE_S):
+                while len(await store.workers()) < 2:
+                    await anyio.sleep(0.02)
+            ids = [(await runs.start("gates", b"{}"))[0].run_id for _ in range(6)]
+            await came_about(lambda: tried(tmp_path, "one") == 6)
+            await came_about(lambda: caught_up(second, first))
+            second.ask("REPLICAOF", "NO", "ONE")
+            (tmp_path / "one").touch()
+            await came_about(lambda: tried(tmp_path, "two") == 6)
+            late, _ = await runs.start("gates", b"{}", key="late")
+            await came_about(lambda: tried(tmp_path, "two") == 7)
+            cursor = (await store.run(ids[0])).seq
+            await fail_over(between, first, second)
+            with pytest.raises(CursorAhead):
+                async for _ in runs.events(ids[0], cursor):
+                    pass
+            (tmp_path / "two").touch()
+            for run_id in ids:
+                assert await runs.result(run_id, DEADLINE_S) == b'"onetwo"'
+            with pytest.raises(RunNotFound):
+                await store.run(late.run_id)
+            again, is_new = await runs.start("gates", b"{}", key="late")
+            assert is_new
+            assert await runs.result(again.run_id, DEADLINE_S) == b'"onetwo"'
+            assert "has lost up to 1 writes" in caplog.text
+            for name, worker in workers.items():
+                worker.terminate()
+                await anyio.to_thread.run_sync(ended_well, worker, tmp_path / f"{name}.log")
+                assert "has lost up to" in (tmp_path / f"{name}.log").read_text()
+            found = await audit(store)
+    assert (found.findings, found.states, found.results) == ((), {"completed": 7}, 14)
+    assert found.takeovers >= 6
+    done = Counter(effects(tmp_path))
+    assert Counter(key.split("/")[0] for _, key in done) == dict.fromkeys([*ids, again.run_id, late.run_id], 2)
+
+
+def tried(folder: Path, name: str) -> int:
+    return [one for one, _ in effects(folder)].count(name)
+
+
+async def came_about(condition: Callable[[], object]) -> None:
+    """Wait until it holds, while this process goes on serving."""
+    with anyio.fail_after(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - what it asks for happens in other processes
+            await anyio.sleep(0.02)
+
+
 # --- no memory
 
 
@@ -213,8 +275,7 @@ async def test_memory_that_is_full_for_a_while_delays_runs_and_loses_nothing(
         runs = Runs(store, WORKFLOWS)
         accepted = [(await runs.start("order", b'{"number": 1}'))[0].run_id for _ in range(10)]
         async with open_worker(store, WORKFLOWS, settings("w"), RouterConfig(models={})):
-            while not effects(tmp_path):
-                await anyio.sleep(0.01)
+            await came_about(lambda: effects(tmp_path))
             server.ask("CONFIG", "SET", "maxmemory", 1)
             with pytest.raises(StoreUnavailable, match="memory is full"):
                 await runs.start("order", b'{"number": 1}')

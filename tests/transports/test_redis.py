@@ -36,8 +36,9 @@ from greenroom.transports import (
     open_transport,
 )
 from greenroom.transports.redis import RedisTransport
+from greenroom.transports.redis_line import BATCH
 
-from .valkey import PATIENCE_S, Node, cluster, node, proxy, until
+from .valkey import PATIENCE_S, Node, caught_up, cluster, fail_over, follow, node, proxy, until
 
 PEER = Path(__file__).with_name("peer.py")
 SECRET = "hunter2-hunter2"
@@ -524,6 +525,55 @@ async def test_sentinels_lead_to_the_new_primary(tmp_path: Path) -> None:
                 assert run.seq == 3
         finally:
             guard.kill()
+
+
+@pytest.mark.slow
+async def test_a_failover_that_loses_acknowledged_writes_is_said_and_fences_their_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even if the log has grown again meanwhile, and what was asked for before it was known. Whatever else that process asks for is done."""
+    with node(tmp_path / "a") as first, node(tmp_path / "b") as second:
+        follow(second, first)
+        async with (
+            proxy(first.port) as between,
+            open_transport(f"redis://127.0.0.1:{between.port}") as store,
+        ):
+            lease = await leased(store, "r")
+            await store.append(lease, [entry()])
+            until(lambda: caught_up(second, first))
+            second.ask("REPLICAOF", "NO", "ONE")
+            for _ in range(3):
+                await store.append(lease, [entry()])
+            await store.create(new("r2", key="k"))
+            await fail_over(between, first, second)
+            async with open_transport(second.url) as other:
+                assert (await other.post("r", [entry(b"grown")] * 5)).seq == 7
+            many = [store.append(lease, [entry()]) for _ in range(BATCH + 100)]
+            assert {type(one) for one in await asyncio.gather(*many, return_exceptions=True)} == {Fenced}
+            assert "has lost up to 4 writes that it had acknowledged to this process, those since 20" in caplog.text
+            assert await store.renew([lease], lease_s=60) == {}
+            assert [stored.body for stored in await store.read("r", 2)] == [b"grown"] * 5
+            assert (await store.create(new("r2", key="k")))[1]
+            assert (await store.post("r", [entry()])).seq == 8
+            assert (await store.append(await leased(store, "r3"), [entry()])).seq == 2
+            assert caplog.text.count("has lost") == 1
+
+
+@pytest.mark.slow
+async def test_a_server_that_comes_back_empty_is_said_to_have_lost_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with node(tmp_path) as server:
+        async with open_transport(server.url) as store:
+            lease = await leased(store, "r")
+            server.kill()
+            server.start()
+            with pytest.raises(Fenced):
+                await store.append(lease, [entry()])
+            assert (
+                "has lost up to 2 writes that it had acknowledged to this process, those since its first" in caplog.text
+            )
+            assert (await store.append(await leased(store, "r"), [entry()])).seq == 2
 
 
 @pytest.mark.slow
