@@ -217,7 +217,7 @@ async def test_a_failover_that_loses_acknowledged_records_is_said_and_forks_no_l
             runs = Runs(store, WORKFLOWS)
             workers = {name: start("worker", name, name) for name in ("a", "b")}
             with anyio.fail_after(DEADLINE_S):
-                while len(await store.workers()) < 2:
+                while len(await store.workers()) < 2:  # noqa: ASYNC110 - they are other processes
                     await anyio.sleep(0.02)
             ids = [(await runs.start("gates", b"{}"))[0].run_id for _ in range(6)]
             await came_about(lambda: tried(tmp_path, "one") == 6)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -36,6 +38,7 @@ from greenroom.transports import (
     open_transport,
 )
 from greenroom.transports.redis import RedisTransport
+from greenroom.transports.redis_checkup import checkup
 from greenroom.transports.redis_line import BATCH
 
 from .valkey import PATIENCE_S, Node, caught_up, cluster, fail_over, follow, node, proxy, until
@@ -377,6 +380,50 @@ async def test_a_write_that_no_replica_has_is_not_acknowledged(server: Node, url
         assert (await store.run("r")).seq == 1
 
 
+async def test_a_checkup_says_of_each_thing_what_to_do(own: Node, server: Node) -> None:
+    own.ask("CONFIG", "SET", "maxmemory", "1gb")
+    assert [note.well for note in await checkup(own.url)] == [True] * 5
+    own.ask("CONFIG", "SET", "appendfsync", "everysec")
+    own.ask("CONFIG", "SET", "maxmemory", 100 + own.info("memory")["used_memory"])
+    url = f"redis://127.0.0.1:{own.port}/0?eviction=allow"
+    notes = await looks(url, clock=lambda: time.time() + 90)
+    assert notes.keys() == {"memory", "persistence", "clock"}
+    assert "of maxmemory is used, and when it is full nothing is written: raise it" in notes["memory"]
+    assert "appendfsync everysec, so a power cut may take acknowledged writes: set it to always" in notes["persistence"]
+    assert re.match(r"the server's is (89|90)\.\d s behind this host's: set both by NTP", notes["clock"])
+    if not own.info("server")["redis_version"].startswith("7.0"):
+        assert "persistence" not in await looks(f"{url}&wait=aof")
+    own.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert "allkeys-lru throws runs away when memory is full: set it to noeviction" in (await looks(url))["memory"]
+    assert (await looks(server.url)).keys() == {"memory", "persistence"}
+    assert "there is no append-only file, a restart loses runs" in (await looks(server.url))["persistence"]
+    follow(server, own)
+    try:
+        assert "a failover may lose acknowledged writes: add '?wait=1'" in (await looks(url))["replicas"]
+        assert "replicas" not in await looks(f"{url}&wait=1")
+    finally:
+        server.ask("REPLICAOF", "NO", "ONE")
+
+
+async def test_a_checkup_of_a_server_that_others_can_reach_looks_at_who_may_do_what(own: Node) -> None:
+    place = f"127.0.0.2:{own.port}"
+    own.ask("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
+    own.ask("CONFIG", "SET", "protected-mode", "no")
+    assert "no password is asked for" in (await looks(f"redis://{place}"))["access"]
+    own.ask("ACL", "SETUSER", "mighty", "on", f">{SECRET}", "~*", "&*", "+@all")
+    own.ask("ACL", "SETUSER", "green", "on", f">{SECRET}", *RULES.split())
+    notes = await looks(f"redis://mighty:{SECRET}@{place}")
+    assert "this user may do everything: make one that is limited to ~{greenroom}:*" in notes["access"]
+    notes = await looks(f"redis://green:{SECRET}@{place}")
+    assert "use rediss://" in notes["access"]
+    assert SECRET not in str(notes)
+
+
+async def looks(url: str, clock: Callable[[], float] = time.time) -> dict[str, str]:
+    """What a checkup finds not to be well."""
+    return {note.what: note.text for note in await checkup(url, clock=clock) if not note.well}
+
+
 # --- who may, and over what
 
 
@@ -531,7 +578,8 @@ async def test_sentinels_lead_to_the_new_primary(tmp_path: Path) -> None:
 async def test_a_failover_that_loses_acknowledged_writes_is_said_and_fences_their_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Even if the log has grown again meanwhile, and what was asked for before it was known. Whatever else that process asks for is done."""
+    """Even if the log has grown again meanwhile, and if it was asked for before that was known. Whatever else that
+    process asks for is done."""
     with node(tmp_path / "a") as first, node(tmp_path / "b") as second:
         follow(second, first)
         async with (
