@@ -6,6 +6,7 @@ GREENROOM_CHAOS_S=60 makes the load last a minute instead of a few seconds.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
+import httpx2
 import pytest
 
 from greenroom.runtime.errors import CursorAhead
@@ -25,6 +28,7 @@ from greenroom.runtime.testing.auditor import Audit, audit
 from greenroom.runtime.worker import open_worker
 from greenroom.transports import RunFilter, RunNotFound, RunState, StoreUnavailable, open_transport
 
+from ..cli.conftest import Program
 from ..transports.valkey import Node, caught_up, fail_over, follow, node, proxy, until
 from . import hands
 from .hands import LEASE_S, WORKFLOWS, settings
@@ -32,6 +36,7 @@ from .hands import LEASE_S, WORKFLOWS, settings
 HANDS = Path(hands.__file__)
 CHAOS_S = float(os.environ.get("GREENROOM_CHAOS_S", "8"))
 DEADLINE_S = 50.0
+NEWSROOM = f"{Path(__file__).parents[2] / 'examples' / 'newsroom.py'}:runtime"
 SAFE = ("--appendonly", "yes", "--appendfsync", "always", "--save", "")
 
 pytestmark = pytest.mark.slow
@@ -288,3 +293,62 @@ async def test_memory_that_is_full_for_a_while_delays_runs_and_loses_nothing(
     assert (found.findings, found.states, found.results) == ((), {"completed": 10}, 50)
     assert found.takeovers > 0
     assert charged(tmp_path) == dict.fromkeys(accepted, 1)
+
+
+# --- the commands
+
+
+@pytest.fixture
+def command(tmp_path: Path, server: Node) -> Iterator[Callable[..., Program]]:
+    """Starts `greenroom ...` on the server's store, which ends with the test."""
+    started: list[Program] = []
+
+    def begin(*arguments: str, **env: str) -> Program:
+        clean = {name: "" for name in os.environ if name.startswith(("OPENAI_", "GEMINI_"))}
+        started.append(Program(*arguments, **clean, GREENROOM_STORE=server.url, **env))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield begin
+    for program in started:
+        program.process.kill()
+        program.process.communicate()
+
+
+@pytest.mark.timeout(100)
+def test_the_newsroom_is_served_worked_run_read_and_verified_by_the_commands(
+    command: Callable[..., Program], server: Node
+) -> None:
+    """One worker is killed meanwhile."""
+    simulator = command("simulate", "--port", "0")
+    exports = [simulator.read().split()[1].partition("=") for _ in range(4)]
+    env = {name: value for name, _, value in exports}
+    assert env.keys() >= {"OPENAI_API_KEY", "OPENAI_BASE_URL"}
+    api = command("serve", NEWSROOM, "--port", "0", **env)
+    workers = {name: command("worker", NEWSROOM, "--name", name, "--lease-s", "1", **env) for name in ("a", "b")}
+    address = api.hear("API").split()[1]
+    posted = httpx2.post(f"{address}/newsroom/runs", json={"input": {"topic": "tea"}}, timeout=DEADLINE_S)
+    assert posted.status_code == 202
+    run_id = posted.headers["location"].rpartition("/")[2]
+    log: list[dict[str, Any]] = []
+    killed = ""
+    for line in iter(command("logs", run_id, "--follow", "--jsonl").read, ""):
+        log.append(json.loads(line))
+        if log[-1]["kind"] == "step.completed" and not killed:
+            killed = log[1]["data"]["worker"]
+            workers[killed].process.kill()
+            run = command("run", NEWSROOM, "--quiet", "--input", "topic=tea", **env)
+    assert [event["seq"] for event in log] == list(range(1, len(log) + 1))
+    assert log[-1]["kind"] == "run.completed"
+    done = run.end()
+    assert done.code == 0, done.err
+    assert json.loads(done.out).keys() == {"headline", "text", "sources"}
+    readers = [command("ps", "--json"), command("verify"), command("doctor", "--port", "0")]
+    left = [api, *(one for name, one in workers.items() if name != killed)]
+    assert [one.end(signal.SIGTERM).code for one in left] == [0, 0]
+    listed, verified, told = (reader.end() for reader in readers)
+    assert [run["state"] for run in json.loads(listed.out)] == ["completed"] * 2
+    assert verified.code == 0, verified.out
+    assert "2 runs (2 completed)" in verified.out
+    assert verified.out.endswith(" takeovers, 0 violations\n")
+    for words in (f"ok    store: {server.url} opens; ", "look  memory: noeviction, but no limit", "ok    clock: "):
+        assert words in told.out
