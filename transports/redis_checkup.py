@@ -12,7 +12,7 @@ from typing import NamedTuple
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
-from .redis_server import Server, check, hang_up, read_info
+from .redis_server import UNREACHED, Elsewhere, Server, check, hang_up, read_info
 from .redis_url import Settings, parse_url
 
 SKEW_S = 1.0
@@ -37,11 +37,13 @@ async def checkup(url: str, *, clock: Callable[[], float] = time.time) -> list[N
         clock: this host's, seconds since the epoch.
 
     Raises:
-        StoreUnavailable: it will not do, or refuses us.
-        Exception: it cannot be reached at this moment.
+        StoreUnavailable: it will not do, refuses us, or cannot be reached.
     """
     server = Server(parse_url(url))
-    connection = await server.dial()
+    try:
+        connection = await server.dial()
+    except (*UNREACHED, Elsewhere) as error:
+        raise server.unreached(error) from None
     try:
         about = read_info(await server.ask(connection, "INFO", "everything"))
         check(server.settings, about)
@@ -57,6 +59,8 @@ async def checkup(url: str, *, clock: Callable[[], float] = time.time) -> list[N
             _clock(skew),
             _access(server.settings, mighty=mighty is not None),
         ]
+    except UNREACHED as error:
+        raise (server.refused if isinstance(error, ResponseError) else server.unreached)(error) from None
     finally:
         await hang_up(connection)
 

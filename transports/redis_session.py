@@ -73,14 +73,14 @@ class Session:
         """
         if name != self.name:
             return
-        since = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") if last else "its first one"
+        kept = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds") if last else "the beginning"
         log.error(
-            "%s has lost up to %d writes that it had acknowledged to this process, those since %s: a failover, or a "
-            "restart without what was not synced. Runs at work here are given up, and go on from what the store has; "
-            "runs, signals and ends of runs since then may be missing: start or send them again",
+            "%s has lost up to %d of the writes that it had acknowledged to this process, those after %s: a failover, "
+            "or a restart without what was not synced. Runs at work here are given up, and go on from what the store "
+            "has; runs, signals and ends of runs after then may be missing: start or send them again",
             self._url,
             self._acknowledged - last,
-            since,
+            kept,
         )
         self._ended.add(self.name)
         self.name = secrets.token_hex(6)

@@ -245,7 +245,7 @@ async def test_a_failover_that_loses_acknowledged_records_is_said_and_forks_no_l
             again, is_new = await runs.start("gates", b"{}", key="late")
             assert is_new
             assert await runs.result(again.run_id, DEADLINE_S) == b'"onetwo"'
-            assert "has lost up to 1 writes" in caplog.text
+            assert "has lost up to 1 of the writes" in caplog.text
             for name, worker in workers.items():
                 worker.terminate()
                 await anyio.to_thread.run_sync(ended_well, worker, tmp_path / f"{name}.log")

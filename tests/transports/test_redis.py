@@ -18,6 +18,8 @@ import anyio
 import pytest
 
 from greenroom import Runtime, component, workflow
+from greenroom.runtime.errors import CursorAhead
+from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
     Entry,
@@ -397,6 +399,8 @@ async def test_a_checkup_says_of_each_thing_what_to_do(own: Node, server: Node) 
     assert "allkeys-lru throws runs away when memory is full: set it to noeviction" in (await looks(url))["memory"]
     assert (await looks(server.url)).keys() == {"memory", "persistence"}
     assert "there is no append-only file, a restart loses runs" in (await looks(server.url))["persistence"]
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        await checkup("redis://127.0.0.1:1")
     follow(server, own)
     try:
         assert "a failover may lose acknowledged writes: add '?wait=1'" in (await looks(url))["replicas"]
@@ -593,12 +597,18 @@ async def test_a_failover_that_loses_acknowledged_writes_is_said_and_fences_thei
             for _ in range(3):
                 await store.append(lease, [entry()])
             await store.create(new("r2", key="k"))
+            reader = Runs(store, {}).tail("r", 4)
+            assert [stored.seq for stored in await anext(reader)] == [5]
             await fail_over(between, first, second)
+            with pytest.raises(CursorAhead, match="cursor 5 is ahead of run r, which ends at 2"):
+                await anext(reader)
             async with open_transport(second.url) as other:
                 assert (await other.post("r", [entry(b"grown")] * 5)).seq == 7
             many = [store.append(lease, [entry()]) for _ in range(BATCH + 100)]
             assert {type(one) for one in await asyncio.gather(*many, return_exceptions=True)} == {Fenced}
-            assert "has lost up to 4 writes that it had acknowledged to this process, those since 20" in caplog.text
+            assert (
+                "has lost up to 4 of the writes that it had acknowledged to this process, those after 20" in caplog.text
+            )
             assert await store.renew([lease], lease_s=60) == {}
             assert [stored.body for stored in await store.read("r", 2)] == [b"grown"] * 5
             assert (await store.create(new("r2", key="k")))[1]
@@ -619,7 +629,8 @@ async def test_a_server_that_comes_back_empty_is_said_to_have_lost_all(
             with pytest.raises(Fenced):
                 await store.append(lease, [entry()])
             assert (
-                "has lost up to 2 writes that it had acknowledged to this process, those since its first" in caplog.text
+                "has lost up to 2 of the writes that it had acknowledged to this process, those after the beginning"
+                in caplog.text
             )
             assert (await store.append(await leased(store, "r"), [entry()])).seq == 2
 
