@@ -199,7 +199,7 @@ class Runs:
 
         Raises:
             RunNotFound: no such run.
-            CursorAhead: `after` is beyond the log's end.
+            CursorAhead: `after` is beyond the log's end, or the store has lost records that were read.
         """
         run = await self.transport.run(run_id)
         if after > run.seq:
@@ -214,6 +214,8 @@ class Runs:
                         return
                     continue
                 run = await self.transport.run(run_id)
+                if run.seq < after:
+                    raise CursorAhead(run_id, after, run.seq)
                 if run.state.terminal and run.seq <= after:
                     return
                 if run.seq <= after:

@@ -23,10 +23,10 @@ class TransportError(Exception):
 
 
 class Fenced(TransportError):
-    """Another worker holds a newer lease on the run, or this one was given up."""
+    """Another worker holds a newer lease on the run, this one was given up, or the store has lost records under it."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"run {run_id} is leased to another worker now: this one must stop working on it")
+        super().__init__(f"run {run_id} is no longer leased to this worker: it must stop working on the run")
         self.run_id = run_id
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -93,7 +92,7 @@ class RedisTransport:
         self._writes, self._reads = lines
         self._ear = ear
         self._clock = clock
-        self._session = secrets.token_hex(6)
+        self._session = lines[0].session
         self._count = itertools.count(1)
 
     def statistics(self) -> Statistics:
@@ -134,7 +133,9 @@ class RedisTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
-        answer = await self._ask(
+        if self._session.ended(lease.owner):
+            raise Fenced(lease.run_id)
+        answer = await self._try(
             scripts.append,
             _text(lease.run_id),
             _text(lease.owner),
@@ -149,7 +150,7 @@ class RedisTransport:
                 return decode_run(row)
             case [b"control", seq]:
                 raise ControlPending(lease.run_id, int(seq))
-            case [b"fenced"]:
+            case [b"fenced" | b"lost", *_]:
                 raise Fenced(lease.run_id)
         raise _gone(answer, lease.run_id)
 
@@ -196,7 +197,7 @@ class RedisTransport:
         if not terms or limit < 1:
             return []
         nonce = self._nonce()
-        _, rows = await self._ask(
+        answer, *rest = await self._try(
             scripts.claim,
             _text(escaped(build)),
             encode_terms(terms),
@@ -206,17 +207,20 @@ class RedisTransport:
             nonce,
         )
         claims = []
-        for run in map(decode_run, rows):
+        for run in map(decode_run, rest[0] if answer == b"ok" else ()):
             assert run.owner is not None
             claims.append(Claim(Lease(run_id=run.run_id, owner=run.owner, fence=run.fence), run))
         return claims
 
     async def renew(self, leases: Sequence[Lease], *, lease_s: float) -> Mapping[str, int]:
+        leases = [lease for lease in leases if not self._session.ended(lease.owner)]
         words = [word for lease in leases for word in (_text(lease.run_id), _text(lease.owner), b"%d" % lease.fence)]
         if not words:
             return {}
-        _, held = await self._ask(scripts.renew, number(lease_s), *words)
-        return {run_id.decode(): int(seq) for run_id, seq in zip(held[::2], held[1::2], strict=True)}
+        match await self._try(scripts.renew, number(lease_s), *words):
+            case [b"ok", held]:
+                return {run_id.decode(): int(seq) for run_id, seq in zip(held[::2], held[1::2], strict=True)}
+        return {}
 
     async def next_due(self, terms: Mapping[str, Terms], *, build: str = "") -> float | None:
         if not terms:
@@ -284,11 +288,19 @@ class RedisTransport:
         return self._ear.watch(*topics)
 
     async def _ask(self, script: Script, *arguments: bytes) -> Any:
+        """Run a script; if the store has lost writes, run it in the next session."""
+        answer = await self._try(script, *arguments)
+        while answer[0] == b"lost":
+            answer = await self._try(script, *arguments, again=True)
+        return answer
+
+    async def _try(self, script: Script, *arguments: bytes, again: bool = False) -> Any:
         line = self._writes if script.writes else self._reads
-        return await line.script(script, b"" if self._clock is None else number(self._clock()), *arguments)
+        now = b"" if self._clock is None else number(self._clock())
+        return await line.script(script, now, *arguments, again=again)
 
     def _nonce(self) -> bytes:
-        return f"{self._session}.{next(self._count)}".encode()
+        return f"{self._session.name}.{next(self._count)}".encode()
 
 
 def _text(text: str) -> bytes:

@@ -26,6 +26,7 @@ from . import redis_scripts
 from .errors import StoreUnavailable
 from .redis_scripts import Script
 from .redis_server import UNREACHED, Elsewhere, Server, hang_up, passing
+from .redis_session import Session
 
 BATCH = 500
 """Calls in one batch at most."""
@@ -33,25 +34,29 @@ BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh before it takes no more calls, bytes."""
 
+SAYS = 5
+"""Which word of a script's call says whether it was sent before."""
+
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 1.0
 
 
 @dataclass(eq=False)
 class Call:
-    """A command that waits for its answer. `again` is where it says that it was sent before; 0: nowhere."""
+    """A command that waits for its answer. `number`: of a script that writes, in its session; 0: it is none."""
 
     words: list[bytes]
     future: asyncio.Future[Any]
     until: float
-    again: int
+    session: str
+    number: int
     writes: bool
     sent: bool = False
 
-    def packed(self) -> list[bytes]:
+    def packed(self, session: Session) -> list[bytes]:
         """Return it as the server reads it."""
-        if self.sent and self.again:
-            self.words[self.again] = b"1"
+        if self.number:
+            self.words[SAYS] = session.says(self.number, again=self.sent)
         self.sent = True
         out = [b"*%d\r\n" % len(self.words)]
         for word in self.words:
@@ -75,6 +80,7 @@ class Line:
     """
 
     def __init__(self, server: Server) -> None:
+        self.session = Session(server.settings.url)
         self._server = server
         self._base = server.settings.base.encode()
         self._patience_s = 2 * server.settings.timeout_s
@@ -89,29 +95,33 @@ class Line:
         """Return what was done so far."""
         return Statistics(self._count, self._batches, self._connections)
 
-    async def script(self, script: Script, now: bytes, *arguments: bytes) -> Any:
-        """Run a script; return its answer.
+    async def script(self, script: Script, now: bytes, *arguments: bytes, again: bool = False) -> Any:
+        """Run a script; return its answer, which is `lost` if the store has lost writes: then it was not run.
 
         Args:
             script: which.
             now: the time, or nothing for the server's.
             arguments: what else it takes.
+            again: whether it may have been run before.
 
         Raises:
             StoreUnavailable: it was not run, or (as the message says) it may have been.
         """
         words = [b"EVALSHA", script.sha, b"1", self._base, now, b"0", *arguments]
-        return await self._call(words, again=5, writes=script.writes)
+        number = self.session.number() if script.writes else 0
+        return await self._call(words, number=number, writes=script.writes, sent=again)
 
     async def command(self, *words: bytes) -> Any:
         """Send a command that may be repeated without harm; return its answer."""
-        return await self._call(list(words), again=0, writes=words[0] in (b"SET", b"HSET"))
+        return await self._call(list(words), number=0, writes=words[0] in (b"SET", b"HSET"))
 
-    async def _call(self, words: list[bytes], *, again: int, writes: bool) -> Any:
+    async def _call(self, words: list[bytes], *, number: int, writes: bool, sent: bool = False) -> Any:
         if not self._open:
             raise self._closed()
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._calls.append(Call(words, future, self._loop.time() + self._patience_s, again, writes))
+        self._calls.append(
+            Call(words, future, self._loop.time() + self._patience_s, self.session.name, number, writes, sent)
+        )
         self._called.set()
         return await future
 
@@ -184,6 +194,10 @@ class Line:
             call = self._calls.popleft()
             if call.future.done() and not call.sent:
                 continue
+            if call.number and call.session != self.session.name:
+                if not call.future.done():
+                    call.future.set_result([b"lost"])
+                continue
             batch.append(call)
             weight += sum(map(len, call.words))
         return batch
@@ -191,13 +205,13 @@ class Line:
     async def _exchange(self, connection: AbstractConnection, batch: Sequence[Call]) -> list[Any]:
         """Send a batch, and wait until what it wrote is as safe as was asked for."""
         settings, answers = self._server.settings, []
-        packed = [part for call in batch for part in call.packed()]
+        packed = [part for call in batch for part in call.packed(self.session)]
         waits = settings.wait_aof or settings.wait_replicas
         if waits := bool(waits and any(call.writes for call in batch)):
             limit = b"%d" % int(settings.timeout_s * 500)
             replicas = b"%d" % settings.wait_replicas
             words = [b"WAITAOF", b"1", replicas, limit] if settings.wait_aof else [b"WAIT", replicas, limit]
-            packed += _call(words).packed()
+            packed += _call(words).packed(self.session)
         async with asyncio.timeout(settings.timeout_s) as limited:
             await connection.send_packed_command([b"".join(packed)], check_health=False)
             for _ in range(len(batch) + waits):
@@ -238,6 +252,10 @@ class Line:
             elif isinstance(answer, Exception):
                 call.future.set_exception(self._server.refused(answer))
             else:
+                if call.number and answer[0] == b"lost":
+                    self.session.lose(answer[1].decode(), int(answer[2]), float(answer[3]))
+                elif call.number:
+                    self.session.acknowledge(call.number)
                 call.future.set_result(answer)
         if not later:
             return True
@@ -275,4 +293,4 @@ class Line:
 
 
 def _call(words: list[bytes]) -> Call:
-    return Call(words, asyncio.get_running_loop().create_future(), 0.0, 0, writes=False)
+    return Call(words, asyncio.get_running_loop().create_future(), 0.0, "", number=0, writes=False)

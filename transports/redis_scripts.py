@@ -8,8 +8,9 @@ script that may write is refused by the server before its first line when there 
 line asks for that).
 
 Every script has `KEYS[1]`, the store's prefix, and begins its arguments with the time ("" for the server's) and whether
-this call was sent before and its answer lost ("1"). Then what it did the first time is found by its nonce: in the row
-for a creation, in the records for appends and posts, under the nonce for a claim.
+this call was sent before and its answer lost ("1", "0"; when it writes, with its session after it). If it was, what it
+did the first time is found by its nonce: in the row for a creation, in the records for appends and posts, under the
+nonce for a claim.
 
 Keys, all of them under the prefix and so in one slot of a cluster:
 
@@ -18,7 +19,8 @@ Keys, all of them under the prefix and so in one slot of a cluster:
     control:ID    stream: its control records           lane:NAME              live run ids by due (+inf: never)
     blobs:ID      hash: digest to data                  running                runs at work by lane
     keys          idempotency key to run id, digest     ended                  run ids by when they ended
-    pruned        ids of runs that were pruned          bucket:GATE, claim:NONCE, cache:KEY, workers, beats, number
+    pruned        ids of runs that were pruned          bucket:GATE, claim:NONCE, session:NAME, cache:KEY, workers,
+                                                        beats, number
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from .redis_session import SESSION
 from .redis_turns import CLAIM, LANES, NEXT_DUE, TURNS, UNPIN
 
 PRELUDE = """
-local P, again = KEYS[1], ARGV[2] == '1'
+local P, again = KEYS[1], string.sub(ARGV[2], 1, 1) == '1'
 local now = ARGV[1]
 if now == '' then
   local t = redis.call('TIME')
@@ -311,9 +314,10 @@ class Script:
     """
 
     def __init__(self, *parts: str, flags: str = "") -> None:
-        self.text: Final = f"#!lua{f' flags={flags}' if flags else ''}\n{PRELUDE}{''.join(parts)}".encode()
-        self.sha: Final = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
         self.writes: Final = flags != "no-writes"
+        head = f"#!lua{f' flags={flags}' if flags else ''}\n{PRELUDE}{SESSION if self.writes else ''}"
+        self.text: Final = (head + "".join(parts)).encode()
+        self.sha: Final = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
 create = Script(CHANGE, CREATE)

@@ -9,12 +9,15 @@ import os
 import sqlite3
 import sys
 from argparse import Namespace
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import anyio
 import msgspec
 
 from ...transports import StoreUnavailable, TransportError, open_transport
+from ...transports.sqlite_schema import WAL_RESET_BUG
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
 from ..http import ApiOptions
@@ -37,9 +40,6 @@ OTHER_VARIABLES = {
 }
 """Variables that are no settings of the command line, but mean something."""
 
-SOUND_SQLITE = (3, 51, 3)
-"""Before it, two processes that checkpoint at one moment could in rare cases corrupt a WAL database."""
-
 
 class Finding(msgspec.Struct, frozen=True):
     """What was looked at, how it is (`ok`, `look`: works, but know this; `mend`: does not work), and what to do."""
@@ -56,8 +56,7 @@ def doctor(options: Namespace) -> int:
     findings = [
         _python(),
         _packages(),
-        _sqlite(),
-        _store(settings.store),
+        *_store(settings.store),
         _address(settings, options.insecure),
         _keys(settings),
         *_variables(),
@@ -96,30 +95,45 @@ def _packages() -> Finding:
 
 
 def _sqlite() -> Finding:
-    found = sqlite3.sqlite_version
-    if sqlite3.sqlite_version_info < SOUND_SQLITE:
-        advice = "has a rare WAL bug when several processes write: back up with VACUUM INTO, or use a newer one"
-        return Finding("sqlite", "look", f"{found} {advice}")
-    return Finding("sqlite", "ok", found)
+    if WAL_RESET_BUG:
+        return Finding("sqlite", "look", f"{WAL_RESET_BUG} that writes; back up with VACUUM INTO")
+    return Finding("sqlite", "ok", sqlite3.sqlite_version)
 
 
-def _store(url: str) -> Finding:
-    async def look() -> str:
-        async with open_transport(url) as transport:
-            return transport.durability
-
+def _store(url: str) -> list[Finding]:
+    """Whether it opens, what an acknowledged write survives there, and what its kind wants known."""
     file = sqlite_file(url)
     if file is not None and not file.exists() and file.parent.is_dir():
         if os.access(file.parent, os.W_OK):
-            return Finding("store", "ok", f"{url} will be made by the first command that writes")
-        return Finding("store", "mend", f"the folder {file.parent.resolve()} cannot be written: name another file", 3)
+            return [Finding("store", "ok", f"{url} will be made by the first command that writes"), _sqlite()]
+        text = f"the folder {file.parent.resolve()} cannot be written: name another file"
+        return [Finding("store", "mend", text, 3)]
     try:
-        durability = anyio.run(look)
+        return anyio.run(_opened, url)
     except StoreUnavailable as error:
-        return Finding("store", "mend", str(error), 3)
+        return [Finding("store", "mend", str(error), 3)]
     except TransportError as error:
-        return Finding("store", "mend", str(error), 2)
-    return Finding("store", "look" if url.startswith("memory:") else "ok", f"{url} opens; {durability}")
+        return [Finding("store", "mend", str(error), 2)]
+
+
+async def _opened(url: str) -> list[Finding]:
+    async with open_transport(url) as store:
+        how = "look" if url.startswith("memory:") else "ok"
+        found = [Finding("store", how, f"{store.url} opens; {store.durability}")]
+    file = sqlite_file(url)
+    if file is not None:
+        found += [_schema(file), _sqlite()]
+    elif url.startswith("redis"):
+        from ...transports.redis_checkup import checkup
+
+        found += [Finding(note.what, "ok" if note.well else "look", note.text) for note in await checkup(url)]
+    return found
+
+
+def _schema(file: Path) -> Finding:
+    with closing(sqlite3.connect(file)) as connection:
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
+    return Finding("schema", "ok", f"{number}, which this greenroom writes")
 
 
 def _address(settings: Settings, insecure: bool) -> Finding:

@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...transports import Stored, TransportError
+from ..errors import CursorAhead
 from ..runs import Runs, ends
 from .negotiation import EVENT_STREAM
 from .problems import SECURITY, plain
@@ -228,7 +229,7 @@ class EventStream(Response):
             return True
         except OSError:
             pass  # the client has left, as some servers say it
-        except TransportError as error:
+        except (TransportError, CursorAhead) as error:
             log.warning("stream_interrupted", run_id=self._format.run_id, reason=str(error))
         except Exception as error:
             log.error("stream_failed", run_id=self._format.run_id, traceback=plain(error))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.runtime.cli import doctor
 from greenroom.runtime.cli.input import read_input
 
 from .conftest import Shell
@@ -224,6 +225,20 @@ def test_doctor_finds_all_well_and_leaves_nothing_behind(shell: Shell, folder: P
     assert "store = sqlite:///greenroom.db from the default" in done.out
     assert "port = 0 from --port" in done.out
     assert {path.name for path in set(folder.iterdir()) - before} <= {"__pycache__"}
+
+
+def test_doctor_knows_a_sqlite_file(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell("run", "app.py", "greet", "--input", "name=bob")
+    out = shell("doctor", "--port", "0").out
+    assert "sqlite:///greenroom.db opens; an acknowledged write survives" in out
+    assert "ok    schema: 1, which this greenroom writes" in out
+    monkeypatch.setattr(doctor, "WAL_RESET_BUG", "")
+    assert f"ok    sqlite: {sqlite3.sqlite_version}" in shell("doctor", "--port", "0").out
+    monkeypatch.setattr(doctor, "WAL_RESET_BUG", "it has a bug: use a newer one, or one process")
+    assert (
+        "look  sqlite: it has a bug: use a newer one, or one process that writes" in shell("doctor", "--port", "0").out
+    )
+    assert "sqlite: " not in shell("doctor", "--port", "0", "--store", "memory://").out
 
 
 def test_doctor_says_what_to_mend(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

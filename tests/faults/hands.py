@@ -1,6 +1,8 @@
-"""The processes of the fault tests: workers and API-like clients over one SQLite file, forked from one that knows all.
+"""The processes of the fault tests: workers and API-like clients over one store, forked from one that knows all.
 
     python hands.py ROLE FOLDER [ARGUMENT ...]
+
+The store is the one that `FOLDER/url` names, or else a SQLite file in the folder.
 
 What steps do to the outside world is a line in `FOLDER/effects`: the step's idempotency key, and who did it.
 """
@@ -26,6 +28,7 @@ from greenroom import Retry, WorkerSettings, component, emit, fan_out, idempoten
 from greenroom.runtime.logs import configure_logs
 from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
+from greenroom.runtime.steady import steady
 from greenroom.runtime.worker import open_worker
 from greenroom.transports import Transport, open_transport
 
@@ -98,7 +101,20 @@ async def stuck() -> str:
     return await after(await stick())
 
 
-WORKFLOWS = {one.name: one for one in (order, gated, stuck)}
+@component
+async def gate(name: str) -> str:
+    effect(name)
+    while not (FOLDER / name).exists():  # noqa: ASYNC110 - the test that makes the file is another process
+        await anyio.sleep(0.02)
+    return name
+
+
+@workflow
+async def gates() -> str:
+    return await gate("one") + await gate("two")
+
+
+WORKFLOWS = {one.name: one for one in (order, gated, stuck, gates)}
 
 
 class Deadly:
@@ -123,7 +139,8 @@ class Deadly:
 
 def url(name: str = "store") -> str:
     """The store's URL."""
-    return f"sqlite:///{FOLDER}/{name}.db"
+    named = FOLDER / "url"
+    return named.read_text() if named.exists() else f"sqlite:///{FOLDER}/{name}.db"
 
 
 def settings(name: str) -> WorkerSettings:
@@ -155,7 +172,7 @@ async def work_until(store_name: str, run_id: str, dies_after: int) -> None:
 async def call(name: str, seconds: float) -> None:
     """Be an API: start runs, each twice as clients do, and read each log to its end; write down what was accepted."""
     async with open_transport(url()) as store, anyio.create_task_group() as group:
-        runs = Runs(store, WORKFLOWS)
+        runs = Runs(steady(store), WORKFLOWS)
         until = anyio.current_time() + seconds
 
         async def follow(run_id: str) -> None:
@@ -209,8 +226,8 @@ def boundaries() -> None:
     assert os.waitpid(fork(end_all), 0)[1] == 0
 
 
-def load(seconds: float) -> None:
-    """Two APIs, three workers, of which one is killed every second and replaced."""
+def load(seconds: float, *, deadly: bool) -> None:
+    """Two APIs, three workers; one of these is killed every second and replaced, or all are left alone."""
     rng = random.Random(7)
     names = itertools.count()
     clients = [fork(partial(call, f"api{number}", seconds)) for number in range(2)]
@@ -225,6 +242,8 @@ def load(seconds: float) -> None:
                 clients.remove(client)
         if not clients:
             break
+        if not deadly:
+            continue
         victim = workers.pop(rng.randrange(3))
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
@@ -245,7 +264,7 @@ def main(role: str, *arguments: str) -> None:
         case "boundaries":
             boundaries()
         case "load":
-            load(float(arguments[0]))
+            load(float(arguments[0]), deadly="calm" not in arguments)
         case "worker":
             with suppress(KeyboardInterrupt):
                 anyio.run(work, arguments[0])

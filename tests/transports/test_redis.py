@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -16,6 +18,8 @@ import anyio
 import pytest
 
 from greenroom import Runtime, component, workflow
+from greenroom.runtime.errors import CursorAhead
+from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
     Entry,
@@ -36,8 +40,10 @@ from greenroom.transports import (
     open_transport,
 )
 from greenroom.transports.redis import RedisTransport
+from greenroom.transports.redis_checkup import checkup
+from greenroom.transports.redis_line import BATCH
 
-from .valkey import PATIENCE_S, Node, cluster, node, proxy, until
+from .valkey import PATIENCE_S, Node, caught_up, cluster, fail_over, follow, node, proxy, until
 
 PEER = Path(__file__).with_name("peer.py")
 SECRET = "hunter2-hunter2"
@@ -376,6 +382,52 @@ async def test_a_write_that_no_replica_has_is_not_acknowledged(server: Node, url
         assert (await store.run("r")).seq == 1
 
 
+async def test_a_checkup_says_of_each_thing_what_to_do(own: Node, server: Node) -> None:
+    own.ask("CONFIG", "SET", "maxmemory", "1gb")
+    assert [note.well for note in await checkup(own.url)] == [True] * 5
+    own.ask("CONFIG", "SET", "appendfsync", "everysec")
+    own.ask("CONFIG", "SET", "maxmemory", 100 + own.info("memory")["used_memory"])
+    url = f"redis://127.0.0.1:{own.port}/0?eviction=allow"
+    notes = await looks(url, clock=lambda: time.time() + 90)
+    assert notes.keys() == {"memory", "persistence", "clock"}
+    assert "of maxmemory is used, and when it is full nothing is written: raise it" in notes["memory"]
+    assert "appendfsync everysec, so a power cut may take acknowledged writes: set it to always" in notes["persistence"]
+    assert re.match(r"the server's is (89|90)\.\d s behind this host's: set both by NTP", notes["clock"])
+    if not own.info("server")["redis_version"].startswith("7.0"):
+        assert "persistence" not in await looks(f"{url}&wait=aof")
+    own.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert "allkeys-lru throws runs away when memory is full: set it to noeviction" in (await looks(url))["memory"]
+    assert (await looks(server.url)).keys() == {"memory", "persistence"}
+    assert "there is no append-only file, a restart loses runs" in (await looks(server.url))["persistence"]
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        await checkup("redis://127.0.0.1:1")
+    follow(server, own)
+    try:
+        assert "a failover may lose acknowledged writes: add '?wait=1'" in (await looks(url))["replicas"]
+        assert "replicas" not in await looks(f"{url}&wait=1")
+    finally:
+        server.ask("REPLICAOF", "NO", "ONE")
+
+
+async def test_a_checkup_of_a_server_that_others_can_reach_looks_at_who_may_do_what(own: Node) -> None:
+    place = f"127.0.0.2:{own.port}"
+    own.ask("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
+    own.ask("CONFIG", "SET", "protected-mode", "no")
+    assert "no password is asked for" in (await looks(f"redis://{place}"))["access"]
+    own.ask("ACL", "SETUSER", "mighty", "on", f">{SECRET}", "~*", "&*", "+@all")
+    own.ask("ACL", "SETUSER", "green", "on", f">{SECRET}", *RULES.split())
+    notes = await looks(f"redis://mighty:{SECRET}@{place}")
+    assert "this user may do everything: make one that is limited to ~{greenroom}:*" in notes["access"]
+    notes = await looks(f"redis://green:{SECRET}@{place}")
+    assert "use rediss://" in notes["access"]
+    assert SECRET not in str(notes)
+
+
+async def looks(url: str, clock: Callable[[], float] = time.time) -> dict[str, str]:
+    """What a checkup finds not to be well."""
+    return {note.what: note.text for note in await checkup(url, clock=clock) if not note.well}
+
+
 # --- who may, and over what
 
 
@@ -524,6 +576,63 @@ async def test_sentinels_lead_to_the_new_primary(tmp_path: Path) -> None:
                 assert run.seq == 3
         finally:
             guard.kill()
+
+
+@pytest.mark.slow
+async def test_a_failover_that_loses_acknowledged_writes_is_said_and_fences_their_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even if the log has grown again meanwhile, and if it was asked for before that was known. Whatever else that
+    process asks for is done."""
+    with node(tmp_path / "a") as first, node(tmp_path / "b") as second:
+        follow(second, first)
+        async with (
+            proxy(first.port) as between,
+            open_transport(f"redis://127.0.0.1:{between.port}") as store,
+        ):
+            lease = await leased(store, "r")
+            await store.append(lease, [entry()])
+            until(lambda: caught_up(second, first))
+            second.ask("REPLICAOF", "NO", "ONE")
+            for _ in range(3):
+                await store.append(lease, [entry()])
+            await store.create(new("r2", key="k"))
+            reader = Runs(store, {}).tail("r", 4)
+            assert [stored.seq for stored in await anext(reader)] == [5]
+            await fail_over(between, first, second)
+            with pytest.raises(CursorAhead, match="cursor 5 is ahead of run r, which ends at 2"):
+                await anext(reader)
+            async with open_transport(second.url) as other:
+                assert (await other.post("r", [entry(b"grown")] * 5)).seq == 7
+            many = [store.append(lease, [entry()]) for _ in range(BATCH + 100)]
+            assert {type(one) for one in await asyncio.gather(*many, return_exceptions=True)} == {Fenced}
+            assert (
+                "has lost up to 4 of the writes that it had acknowledged to this process, those after 20" in caplog.text
+            )
+            assert await store.renew([lease], lease_s=60) == {}
+            assert [stored.body for stored in await store.read("r", 2)] == [b"grown"] * 5
+            assert (await store.create(new("r2", key="k")))[1]
+            assert (await store.post("r", [entry()])).seq == 8
+            assert (await store.append(await leased(store, "r3"), [entry()])).seq == 2
+            assert caplog.text.count("has lost") == 1
+
+
+@pytest.mark.slow
+async def test_a_server_that_comes_back_empty_is_said_to_have_lost_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with node(tmp_path) as server:
+        async with open_transport(server.url) as store:
+            lease = await leased(store, "r")
+            server.kill()
+            server.start()
+            with pytest.raises(Fenced):
+                await store.append(lease, [entry()])
+            assert (
+                "has lost up to 2 of the writes that it had acknowledged to this process, those after the beginning"
+                in caplog.text
+            )
+            assert (await store.append(await leased(store, "r"), [entry()])).seq == 2
 
 
 @pytest.mark.slow

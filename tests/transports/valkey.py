@@ -118,6 +118,7 @@ class Proxy:
 
     Attributes:
         port: where it listens.
+        to: the server's port, for connections to come.
         cut_before: a request that has these bytes does not reach the server: the connection ends.
         cut_after: the answer to a request that has these bytes does not reach the client: the connection ends.
         cuts: how often that happened.
@@ -127,21 +128,21 @@ class Proxy:
         self.port = 0
         self.cut_before = self.cut_after = b""
         self.cuts = 0
-        self._to = to
+        self.to = to
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def _serve(self, client: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        server, on = await asyncio.open_connection("127.0.0.1", self._to)
+        server, on = await asyncio.open_connection("127.0.0.1", self.to)
         armed = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._requests(client, on, armed))
                 group.create_task(self._answers(server, back, armed))
-        except* (ConnectionError, EOFError):
-            pass
+        except* (ConnectionError, EOFError, asyncio.CancelledError):
+            pass  # asyncio would tell of a canceled one as failed
         finally:
             on.close()
             back.close()
@@ -185,3 +186,25 @@ class Proxy:
 
 def proxy(to: int, tls: ssl.SSLContext | None = None) -> contextlib.AbstractAsyncContextManager[Proxy]:
     return Proxy(to).listening(tls)
+
+
+def follow(replica: Node, primary: Node) -> None:
+    """Have a server replicate another one."""
+    primary.ask("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+    replica.ask("REPLICAOF", "127.0.0.1", primary.port)
+    until(lambda: caught_up(replica, primary))
+
+
+def caught_up(replica: Node, primary: Node) -> bool:
+    """Whether a replica has all that its primary has."""
+    said = replica.info("replication")
+    return bool(
+        said["master_link_status"] == "up"
+        and said["slave_repl_offset"] == primary.info("replication")["master_repl_offset"]
+    )
+
+
+async def fail_over(between: Proxy, primary: Node, replica: Node) -> None:
+    """Lead whoever comes through the proxy from a primary that dies to what was its replica."""
+    between.to = replica.port
+    await asyncio.to_thread(primary.kill)
