@@ -20,9 +20,10 @@ from .payload import from_json, to_json
 from .records import Event
 from .router import RouterConfig
 from .runs import Runs, RunView
+from .settings import WorkerSettings
 from .signals import Signal
 from .telemetry import Meters, Telemetry
-from .worker import Worker, WorkerSettings, open_worker
+from .worker import Worker, open_worker
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

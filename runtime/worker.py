@@ -27,7 +27,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -53,16 +52,16 @@ from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, Worke
 from .calls import surround
 from .components import Components
 from .definitions import Workflow
-from .errors import ConfigInvalid
 from .execution import Execution
 from .router import Router, RouterConfig
+from .settings import WorkerSettings
 from .telemetry import Meters, Telemetry
 from .telemetry.exporter import Exporter
 from .telemetry.gauges import look_at_worker
 from .telemetry.meters import Sample
 from .telemetry.otlp import Senders
 from .telemetry.watched import Watched
-from .upkeep import Retention, Timetable, keep_pruned
+from .upkeep import Timetable, keep_pruned
 
 log = structlog.get_logger("greenroom.worker")
 
@@ -77,42 +76,6 @@ SWEEP_S = 1.0
 
 CLAIM_AT_ONCE = 50
 """Runs taken in one claim, so that other workers find some too."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSettings:
-    """How a worker works.
-
-    Attributes:
-        lease_s: how long a run stays with a worker that is not heard of, 0.5 s or more. Takeover of a killed
-            worker's runs begins within this and a second.
-        capacity: runs executed at once.
-        park_after_s: how long a run may only wait before it is parked: it gives up its lease and its place in memory.
-        drain_s: how long a drain waits for steps under way before it hands their runs over all the same.
-        retention: which ended runs are removed; None: none.
-        name: unique among workers; by default host, process and a random part.
-        build: names the code that runs; by default a digest of the workflows' modules.
-        seed: for the jitter of retries; by default random.
-    """
-
-    lease_s: float = 10.0
-    capacity: int = 200
-    park_after_s: float = 1.0
-    drain_s: float = 30.0
-    retention: Retention | None = None
-    name: str | None = None
-    build: str | None = None
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.lease_s >= 0.5:
-            raise ConfigInvalid(f"lease_s is {self.lease_s}: give 0.5 seconds or more (default 10)")
-        if self.capacity < 1:
-            raise ConfigInvalid(f"capacity is {self.capacity}: give 1 or more runs (default 200)")
-        if not self.park_after_s >= 0:
-            raise ConfigInvalid(f"park_after_s is {self.park_after_s}: give 0 or more seconds (default 1)")
-        if not self.drain_s >= 0:
-            raise ConfigInvalid(f"drain_s is {self.drain_s}: give 0 or more seconds (default 30)")
 
 
 class RouterHost(Actor[Any]):

@@ -19,7 +19,7 @@ import anyio
 
 from greenroom import Runtime, Signal, workflow
 from greenroom.runtime.logs import configure_logs
-from greenroom.runtime.worker import WorkerSettings
+from greenroom.runtime.settings import WorkerSettings
 from greenroom.transports import RunFilter, RunState
 
 from .load import Figure, report

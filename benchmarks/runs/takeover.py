@@ -17,7 +17,7 @@ import anyio
 from greenroom import Runtime, component, workflow
 from greenroom.runtime.logs import configure_logs
 from greenroom.runtime.records import LeaseTaken, StepCompleted
-from greenroom.runtime.worker import WorkerSettings
+from greenroom.runtime.settings import WorkerSettings
 
 from .load import Figure, report
 

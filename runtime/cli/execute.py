@@ -16,7 +16,7 @@ from ..errors import ConfigInvalid, UnknownWorkflow
 from ..facade import Runtime
 from ..router import RouterConfig
 from ..runs import outcome
-from ..worker import WorkerSettings
+from ..settings import WorkerSettings
 from .input import read_input
 from .output import give, say
 from .screen import Screen

@@ -5,18 +5,12 @@ Laws kept here: 7 (it stops with its block, streams and all), 10 (nothing listen
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import logging
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import anyio
-import uvicorn
-
 from ..errors import ConfigInvalid
-from ..listener import listen
+from ..listener import listen, served
 from ..router import Router
 from .app import gateway_app
 from .keys import Keys
@@ -36,46 +30,9 @@ async def serve_gateway(
     if keys.open and not _loopback(host):
         raise ConfigInvalid(f"host: {host} can be reached from other machines and there are no keys: give --keys")
     with listen(host, port) as listener:
-        config = uvicorn.Config(
-            gateway_app(router, keys),
-            log_config=None,
-            log_level=logging.CRITICAL + 1,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=2,
-        )
-        server = _Server(config)
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.run_until_told, listener)
-            await server.up.wait()
-            try:
-                shown = f"[{host}]" if ":" in host else host
-                yield f"http://{shown}:{listener.getsockname()[1]}/v1"
-            finally:
-                server.should_exit = True
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server inside a block of code: signals are the block's affair."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = anyio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def run_until_told(self, listener: socket.socket) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.serve(sockets=[listener])
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+        async with served(gateway_app(router, keys), listener, grace_s=2):
+            shown = f"[{host}]" if ":" in host else host
+            yield f"http://{shown}:{listener.getsockname()[1]}/v1"
 
 
 def _loopback(host: str) -> bool:

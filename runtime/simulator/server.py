@@ -7,23 +7,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ..listener import listen
+from ..listener import listen, served
 from . import wire
 from .core import Simulator
 from .desk import NOTICE, Desk, Dropped
@@ -131,42 +126,6 @@ async def serve_simulator(sim: Simulator, host: str = "127.0.0.1", port: int = 0
         AddressUnavailable: somebody else listens there.
     """
     with listen(host, port) as listener:
-        config = uvicorn.Config(
-            simulator_app(sim),
-            log_config=None,
-            log_level=logging.CRITICAL + 1,  # a dropped connection is what was asked for
-            access_log=False,
-            server_header=False,
-            ws="none",
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        server = _Server(config)
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.run_until_told, listener)
-            await server.up.wait()
+        async with served(simulator_app(sim), listener, grace_s=0):
             sim.now()
-            try:
-                yield SimulatorAddress(host, listener.getsockname()[1])
-            finally:
-                server.should_exit = server.force_exit = True
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server inside a block of code: signals are the block's affair."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.up = anyio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.up.set()
-
-    async def run_until_told(self, listener: socket.socket) -> None:
-        with anyio.CancelScope(shield=True):
-            await self.serve(sockets=[listener])
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+            yield SimulatorAddress(host, listener.getsockname()[1])

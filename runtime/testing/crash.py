@@ -24,7 +24,8 @@ from ..log import fold_output, recorded_twice
 from ..records import Event
 from ..router import RouterConfig
 from ..runs import Runs
-from ..worker import WorkerSettings, open_worker
+from ..settings import WorkerSettings
+from ..worker import open_worker
 from .auditor import audit
 from .laws import Finding
 

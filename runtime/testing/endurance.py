@@ -28,8 +28,9 @@ from ..definitions import Workflow
 from ..payload import to_json
 from ..router import RouterConfig
 from ..runs import Runs, RunView
+from ..settings import WorkerSettings
 from ..signals import Signal
-from ..worker import Worker, WorkerSettings, open_worker
+from ..worker import Worker, open_worker
 from .auditor import Audit, audit
 from .faults import Fault, FaultKind, FaultPlan
 from .laws import Finding

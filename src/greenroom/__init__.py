@@ -45,10 +45,11 @@ if TYPE_CHECKING:
         traceparent,
         uuid,
     )
+    from .runtime.settings import WorkerSettings
     from .runtime.signals import Approval, Decision, Signal
     from .runtime.telemetry import Telemetry
     from .runtime.upkeep import Retention
-    from .runtime.worker import Worker, WorkerSettings
+    from .runtime.worker import Worker
 
 __version__ = version("greenroom")
 
@@ -138,7 +139,8 @@ _HOME = {
     "signals": ("Approval", "Decision", "Signal"),
     "telemetry": ("Telemetry",),
     "upkeep": ("Retention",),
-    "worker": ("Worker", "WorkerSettings"),
+    "settings": ("WorkerSettings",),
+    "worker": ("Worker",),
 }
 _MODULE = {name: f"greenroom.runtime.{home}" for home, names in _HOME.items() for name in names}
 

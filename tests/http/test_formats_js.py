@@ -25,7 +25,7 @@ from anyio.streams.text import TextReceiveStream
 
 from greenroom import Retry, Runtime, component, emit, workflow
 from greenroom.runtime.records import ApprovalRequested, Failure, OutputDelta, Status
-from greenroom.runtime.worker import WorkerSettings
+from greenroom.runtime.settings import WorkerSettings
 
 from .conftest import served
 from .test_formats import chats as chats
