@@ -111,6 +111,7 @@ class Worker:
         self.name = settings.name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.build = settings.build or build_id(workflows)
         self.draining = False
+        self._gone = False
         self._settings = settings
         self._watched = Watched(transport, meters, self._ended)
         self._transport = cast("Transport", self._watched)
@@ -173,6 +174,7 @@ class Worker:
             execution.hand_over()
         await self._emptied()
         await self._settled()
+        self._gone = True
         with suppress(StoreUnavailable):
             await self._transport.forget_worker(self.name)
 
@@ -312,6 +314,8 @@ class Worker:
                     await self._root.supervisor("runs").stop_child(one.run_id)
 
     async def _beat(self) -> None:
+        if self._gone:
+            return
         self._started = self._started or await self._transport.now()
         await self._transport.beat(
             WorkerInfo(

@@ -650,3 +650,13 @@ async def test_crash_everywhere_a_run_ends_the_same_wherever_its_worker_is_lost(
     assert len(trials) > 5
     assert sum(trial.takeovers for trial in trials) > 3
     assert max(trial.replayed for trial in trials) == 2
+
+
+async def test_a_worker_that_has_said_goodbye_is_not_heard_again(house: House) -> None:
+    """Its heartbeat goes on until its tree has stopped, but says nothing any more."""
+    home = house(doubles)
+    async with home.worker("brief") as worker:
+        await worker.leave()
+        await anyio.sleep(10)
+        assert await home.store.workers() == []
+    assert await home.store.workers() == []
