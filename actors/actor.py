@@ -181,12 +181,12 @@ class Context(Generic[M]):
     @property
     def registry(self) -> Registry:
         """The names of its tree."""
-        return self._mailbox.commons.registry
+        return self._mailbox.system.registry
 
     @property
     def groups(self) -> Groups:
         """The groups of its tree."""
-        return self._mailbox.commons.groups
+        return self._mailbox.system.groups
 
     def stash(self) -> NoReturn:
         """Put the message in hand aside until `unstash`, and end its handling here; an asker goes on waiting.

@@ -222,7 +222,7 @@ class Child:
         self.reason = reason
         if reason.abnormal:
             self.crashes += 1
-            self._hosts.commons.crashes += 1
+            self._hosts.system.crashes += 1
             if (
                 self._hosts.listener is None
                 and self.state is not STARTING
@@ -265,7 +265,7 @@ class Child:
     def _mailbox(self, actor: Actor[Any] | None) -> Mailbox[Any]:
         spec = self.spec.mailbox or (type(actor).mailbox if actor is not None else MailboxSpec())
         if self.ref is None:
-            self.ref = Ref(Mailbox(self.path, spec, self._hosts.commons))
+            self.ref = Ref(Mailbox(self.path, spec, self._hosts.system))
         elif not self.ref.alive:
             self.ref.mailbox.reopen(spec)
         return self.ref.mailbox

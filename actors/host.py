@@ -29,9 +29,9 @@ try:  # anyio asks it, where it is installed; and it knows tasks, but not the lo
 except ImportError:
     sniffio = None  # type: ignore[assignment]
 
-from .commons import Commons
 from .events import Listener
 from .mailbox import BATCH
+from .system import System
 
 TURN = 0.002
 """Seconds that a host may work before it lets the event loop turn."""
@@ -68,7 +68,7 @@ class Hosts:
     """
 
     def __init__(self, group: TaskGroup, listener: Listener | None) -> None:
-        self.commons = Commons(listener)
+        self.system = System(listener)
         self.listener = listener
         self.loop = asyncio.get_running_loop()
         own = type(self.loop).time is not asyncio.BaseEventLoop.time
@@ -122,7 +122,7 @@ class Hosts:
     def close(self) -> None:
         """End the idle hosts; the others end when they become idle."""
         self.closed = True
-        self.commons.deadlines.close()
+        self.system.deadlines.close()
         if self.bell is not None:
             self.ring()
         for host in self.idle:

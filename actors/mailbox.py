@@ -28,10 +28,10 @@ from .reader import Reader, Sleeper
 from .stash import Aside
 
 if TYPE_CHECKING:
-    from .commons import Commons
     from .group import Groups
     from .ref import Ref
     from .registry import Registry
+    from .system import System
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -57,7 +57,6 @@ class Mailbox(Generic[M]):
         "_taken",
         "alert",
         "aside",
-        "commons",
         "control",
         "dropped",
         "end",
@@ -70,10 +69,11 @@ class Mailbox(Generic[M]):
         "senders",
         "sleeper",
         "spec",
+        "system",
         "ties",
     )
 
-    def __init__(self, path: str, spec: MailboxSpec, commons: Commons) -> None:
+    def __init__(self, path: str, spec: MailboxSpec, system: System) -> None:
         self.path = path
         self.ref: Ref[M]
         self.spec = spec
@@ -87,7 +87,7 @@ class Mailbox(Generic[M]):
         self.end: ExitReason | None = None
         self.ties: link.Ties | None = None
         self.aside: Aside | None = None
-        self.commons = commons
+        self.system = system
         self.handled = 0
         self.dropped = 0
         self._getter: asyncio.Future[None] | None = None
@@ -177,12 +177,12 @@ class Mailbox(Generic[M]):
     @property
     def registry(self) -> Registry:
         """The names of its tree."""
-        return self.commons.registry
+        return self.system.registry
 
     @property
     def groups(self) -> Groups:
         """The groups of its tree."""
-        return self.commons.groups
+        return self.system.groups
 
     def stash(self, message: M) -> None:
         """Put a message that was taken aside until `unstash`; an asker goes on waiting.
@@ -232,7 +232,7 @@ class Mailbox(Generic[M]):
                 continue
             if self._getter is not None:
                 raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")
-            self._getter = self.commons.loop.create_future()
+            self._getter = self.system.loop.create_future()
             self.sleeper = self
             try:
                 await self._getter
@@ -315,7 +315,7 @@ class Mailbox(Generic[M]):
     async def put_in_turn(self, item: Any) -> None:
         """Put in like `put`, waiting for room behind those who already wait."""
         if not self.put(item):
-            place: asyncio.Future[None] = self.commons.loop.create_future()
+            place: asyncio.Future[None] = self.system.loop.create_future()
             self.stand_in_line(item, place)
             await place
 
@@ -422,9 +422,9 @@ class Mailbox(Generic[M]):
                     else ActorDied(self.path, reason)
                 )
         self.dropped += 1
-        self.commons.dead_letters += 1
-        if self.commons.listener is not None:
-            self.commons.listener(DeadLetter(self.path, message, reason))
+        self.system.dead_letters += 1
+        if self.system.listener is not None:
+            self.system.listener(DeadLetter(self.path, message, reason))
 
     def leave(self, reason: ExitReason) -> None:
         """One life of the actor is over: what it was handling is lost or tried again, what is queued stays."""

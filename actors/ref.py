@@ -101,12 +101,12 @@ class Ref(Generic[M_contra]):
             MailboxFull: the mailbox is full and its overflow policy is not BLOCK.
         """
         mailbox = self.mailbox
-        commons = mailbox.commons
-        reply = commons.loop.create_future()
+        system = mailbox.system
+        reply = system.loop.create_future()
         ask = Ask(message, reply)
         deadline = None
         if timeout is not None:
-            deadline = commons.deadlines.after(timeout)
+            deadline = system.deadlines.after(timeout)
             deadline.add(reply, mailbox.path)
         try:
             if len(mailbox.queue) < mailbox.room:

@@ -146,12 +146,12 @@ class Supervisor:
     @property
     def registry(self) -> Registry:
         """The names of the whole tree."""
-        return self._hosts.commons.registry
+        return self._hosts.system.registry
 
     @property
     def groups(self) -> Groups:
         """The groups of the whole tree."""
-        return self._hosts.commons.groups
+        return self._hosts.system.groups
 
     def tree(self) -> TreeNode:
         """Return a snapshot of this supervisor and all below it."""
@@ -164,7 +164,7 @@ class Supervisor:
 
     def statistics(self) -> TreeStatistics:
         """Return the totals of this supervisor and all below it."""
-        return totals(self.tree(), self._hosts.commons)
+        return totals(self.tree(), self._hosts.system)
 
     def count_children(self) -> ChildCount:
         """Count its own children."""
@@ -395,7 +395,7 @@ class Supervisor:
                 return
             if member.active:
                 member.restarts += 1
-                self._hosts.commons.restarts += 1
+                self._hosts.system.restarts += 1
                 self._tell(ChildRestarted, member.path, member.restarts)
 
     async def _give_up(self, reason: ExitReason) -> None:

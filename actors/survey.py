@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .child import Child
-from .commons import Commons
 from .spec import SupervisorSpec
+from .system import System
 from .tree import TreeNode
 
 
@@ -84,7 +84,7 @@ def node(child: Child, below: tuple[TreeNode, ...] = ()) -> TreeNode:
     )
 
 
-def totals(tree: TreeNode, commons: Commons) -> TreeStatistics:
+def totals(tree: TreeNode, system: System) -> TreeStatistics:
     """Add up a snapshot."""
     nodes = list(tree.walk())
     running = [one for one in nodes if one.state != "stopped"]
@@ -94,7 +94,7 @@ def totals(tree: TreeNode, commons: Commons) -> TreeStatistics:
         actors=actors,
         handled=sum(one.handled for one in nodes),
         waiting=sum(one.mailbox for one in nodes),
-        crashes=commons.crashes,
-        restarts=commons.restarts,
-        dead_letters=commons.dead_letters,
+        crashes=system.crashes,
+        restarts=system.restarts,
+        dead_letters=system.dead_letters,
     )

@@ -2,7 +2,7 @@
 
 Why: most of a long run's life is waiting, and waiting must cost nothing. A wait is a step: it is recorded when it
 begins and when it ends, so it goes on where it was on whichever worker has the run. While a run has nothing to do but
-wait, its worker may give it up (`Execution`): what it waits for, and until when, is all that is kept.
+wait, its worker may give it up (`LiveRun`): what it waits for, and until when, is all that is kept.
 
 Laws kept here: 3 (a wait's result is recorded once; a signal ends one wait), 6 (no child outlives its parent's end).
 """

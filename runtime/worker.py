@@ -52,7 +52,7 @@ from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, Worke
 from .calls import surround
 from .components import Components
 from .definitions import Workflow
-from .execution import Execution
+from .live_run import LiveRun
 from .router import Router, RouterConfig
 from .settings import WorkerSettings
 from .telemetry import Meters, Telemetry
@@ -119,7 +119,7 @@ class Worker:
         self._exporter = self._make_exporter(transport, telemetry, meters)
         self._workflows = workflows
         self._rng = random.Random(settings.seed)  # noqa: S311 - jitter
-        self._executions: dict[str, Execution] = {}
+        self._runs: dict[str, LiveRun] = {}
         self._changed = anyio.Event()
         self._ready = anyio.Event()
         self._root: Supervisor
@@ -130,7 +130,7 @@ class Worker:
     @property
     def running(self) -> int:
         """How many runs it executes now."""
-        return len(self._executions)
+        return len(self._runs)
 
     def tree(self) -> TreeNode:
         """Return a snapshot of the supervision tree."""
@@ -160,8 +160,8 @@ class Worker:
         log.info("worker draining", worker=self.name, runs=self.running)
         with suppress(StoreUnavailable):
             await self._beat()
-        for execution in self._executions.values():
-            execution.drain()
+        for run in self._runs.values():
+            run.drain()
         with anyio.move_on_after(self._settings.drain_s):
             await self._emptied()
         with anyio.move_on_after(min(SETTLE_S, self._settings.drain_s)):
@@ -170,8 +170,8 @@ class Worker:
     async def leave(self) -> None:
         """Hand over what is left, and say goodbye."""
         self.draining = True
-        for execution in self._executions.values():
-            execution.hand_over()
+        for run in self._runs.values():
+            run.hand_over()
         await self._emptied()
         await self._settled()
         self._gone = True
@@ -184,7 +184,7 @@ class Worker:
             await self._exporter.settle()
 
     async def _emptied(self) -> None:
-        while self._executions:
+        while self._runs:
             await self._changed.wait()
 
     def _notice(self) -> None:
@@ -215,7 +215,7 @@ class Worker:
         await self._ready.wait()
         async with self._transport.watch(READY) as ready:
             while not self.draining:
-                free = min(CLAIM_AT_ONCE, self._settings.capacity - len(self._executions))
+                free = min(CLAIM_AT_ONCE, self._settings.capacity - len(self._runs))
                 if free <= 0:
                     await self._changed.wait()
                     continue
@@ -240,7 +240,7 @@ class Worker:
         return min(SWEEP_S, max(0.02, due - await self._transport.now()))
 
     async def _execute(self, claim: Claim, held_until: float) -> None:
-        execution = Execution(
+        run = LiveRun(
             claim=claim,
             workflows=self._workflows,
             transport=self._transport,
@@ -251,24 +251,24 @@ class Worker:
             park_after_s=self._settings.park_after_s,
             held_until=held_until,
         )
-        run_id = execution.run_id
+        run_id = run.run_id
 
         async def body(mailbox: Mailbox[Any]) -> None:
             try:
-                await execution.body(mailbox)
+                await run.body(mailbox)
             finally:
-                del self._executions[run_id]
+                del self._runs[run_id]
                 self._watched.forget(run_id)
                 self._notice()
 
         runs = self._root.supervisor("runs")
         with suppress(UnknownChild):  # this worker's own lease had run out, or it has just parked the run
             await runs.stop_child(run_id)
-        self._executions[run_id] = execution
+        self._runs[run_id] = run
         parts = (
-            ChildSpec(name="log", start=execution.writer.run, restart=Restart.TRANSIENT),
+            ChildSpec(name="log", start=run.writer.run, restart=Restart.TRANSIENT),
             ChildSpec(name="body", start=body, restart=Restart.TRANSIENT, shutdown=0, significant=True),
-            ChildSpec(name="control", start=execution.control, restart=Restart.TRANSIENT, shutdown=0),
+            ChildSpec(name="control", start=run.control, restart=Restart.TRANSIENT, shutdown=0),
         )
         tree = SupervisorSpec(
             name=run_id,
@@ -288,27 +288,27 @@ class Worker:
                 await self._beat()
             except (StoreUnavailable, TimeoutError) as error:
                 log.error("store unavailable", error=str(error) or "it did not answer within a lease")
-            await self._lose([one for one in self._executions.values() if one.tenure.over])
+            await self._lose([one for one in self._runs.values() if one.tenure.over])
             await anyio.sleep(self._settings.lease_s / 3)
 
     async def _renew(self) -> None:
         lease_s = self._settings.lease_s
-        executions = list(self._executions.values())
+        runs = list(self._runs.values())
         asked = anyio.current_time()
         with anyio.fail_after(lease_s):
-            held = await self._transport.renew([one.claim.lease for one in executions], lease_s=lease_s)
-        for one in executions:
+            held = await self._transport.renew([one.claim.lease for one in runs], lease_s=lease_s)
+        for one in runs:
             if one.run_id in held:
                 one.tenure.renew(asked + lease_s)
-        await self._lose([one for one in executions if one.run_id not in held])
+        await self._lose([one for one in runs if one.run_id not in held])
         with anyio.move_on_after(lease_s / 3):
-            for one in executions:
+            for one in runs:
                 await one.poke(held.get(one.run_id, 0))
 
-    async def _lose(self, executions: Sequence[Execution]) -> None:
+    async def _lose(self, runs: Sequence[LiveRun]) -> None:
         """Stop working on runs whose lease is lost; one that this worker has just given up itself is none."""
-        for one in executions:
-            if self._executions.get(one.run_id) is one and not one.writer.ended:
+        for one in runs:
+            if self._runs.get(one.run_id) is one and not one.writer.ended:
                 log.warning("lease lost", run_id=one.run_id, worker=self.name)
                 with suppress(UnknownChild):
                     await self._root.supervisor("runs").stop_child(one.run_id)

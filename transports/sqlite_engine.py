@@ -49,7 +49,7 @@ READS = 20
 log = logging.getLogger("greenroom.sqlite")
 
 
-class Job(NamedTuple):
+class Operation(NamedTuple):
     """An operation that waits for its thread."""
 
     work: Work[Any]
@@ -76,11 +76,11 @@ class Line:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._added: list[Job | Word] = []
-        self._handed: queue.SimpleQueue[list[Job | Word]] = queue.SimpleQueue()
-        self._left: list[Job | Word] = []
+        self._added: list[Operation | Word] = []
+        self._handed: queue.SimpleQueue[list[Operation | Word]] = queue.SimpleQueue()
+        self._left: list[Operation | Word] = []
 
-    def add(self, item: Job | Word) -> None:
+    def add(self, item: Operation | Word) -> None:
         """On the loop: put something at the end of the line."""
         if not self._added:
             self._loop.call_soon(self._hand_over)
@@ -90,7 +90,7 @@ class Line:
         added, self._added = self._added, []
         self._handed.put(added)
 
-    def take(self, limit: int, timeout: float | None = None) -> list[Job | Word]:
+    def take(self, limit: int, timeout: float | None = None) -> list[Operation | Word]:
         """On the thread: take what waits, once there is something; nothing after so many seconds."""
         taken = self._left
         with suppress(queue.Empty):
@@ -192,7 +192,7 @@ class Engine:
         if not self._open:
             raise StoreUnavailable(f"{self._path} was closed by this process: use a store only within its 'async with'")
         future: asyncio.Future[R] = self._loop.create_future()
-        line.add(Job(work, future))
+        line.add(Operation(work, future))
         return await future
 
     # The reading thread
@@ -202,17 +202,17 @@ class Engine:
         while not over:
             batch = self._reads.take(READS)
             over = Word.END in batch
-            answers = [self._look_up(item) for item in batch if isinstance(item, Job)]
+            answers = [self._look_up(item) for item in batch if isinstance(item, Operation)]
             self._loop.call_soon_threadsafe(self._answer, answers)
         self._reader.close()
         self._loop.call_soon_threadsafe(self._ended[1].set)
 
-    def _look_up(self, job: Job) -> Answer:
+    def _look_up(self, operation: Operation) -> Answer:
         self._read += 1
         try:
-            return Answer(job.future, job.work(self._reader), None)
+            return Answer(operation.future, operation.work(self._reader), None)
         except Exception as error:  # the caller's, whatever it is: the thread must outlive it
-            return Answer(job.future, None, self._failure(error))
+            return Answer(operation.future, None, self._failure(error))
 
     # The writing thread
 
@@ -221,27 +221,27 @@ class Engine:
         while not over:
             batch = self._writes.take(BATCH, POLL_S if self._board.watched else None)
             over = Word.END in batch
-            if jobs := [item for item in batch if isinstance(item, Job)]:
-                self._commit(jobs)
+            if operations := [item for item in batch if isinstance(item, Operation)]:
+                self._commit(operations)
             else:
                 with suppress(sqlite3.Error):
                     self._look()
         self._writer.close()
         self._loop.call_soon_threadsafe(self._ended[0].set)
 
-    def _commit(self, jobs: Sequence[Job]) -> None:
+    def _commit(self, operations: Sequence[Operation]) -> None:
         """Do these in one transaction; if one of them breaks, each in its own, so that it alone hears of it."""
         self._touched = []
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            self._fail(jobs, error)
+            self._fail(operations, error)
             return
         known = self._last
         try:
             self._look()
             known = self._last
-            answers = [self._attempt(job) for job in jobs]
+            answers = [self._attempt(operation) for operation in operations]
             self._last = self._newest()
             self._writer.execute("COMMIT")
         except Exception as error:  # as above
@@ -249,24 +249,24 @@ class Engine:
             with suppress(sqlite3.Error):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-            if len(jobs) == 1:
-                self._fail(jobs, error)
+            if len(operations) == 1:
+                self._fail(operations, error)
                 return
-            for job in jobs:
-                self._commit([job])
+            for operation in operations:
+                self._commit([operation])
             return
-        self._operations += len(jobs)
+        self._operations += len(operations)
         self._commits += 1
         self._loop.call_soon_threadsafe(self._answer, answers, self._touched)
 
-    def _attempt(self, job: Job) -> Answer:
+    def _attempt(self, operation: Operation) -> Answer:
         try:
-            return Answer(job.future, job.work(self._writer), None)
+            return Answer(operation.future, operation.work(self._writer), None)
         except TransportError as refusal:
-            return Answer(job.future, None, refusal)
+            return Answer(operation.future, None, refusal)
 
-    def _fail(self, jobs: Sequence[Job], error: Exception) -> None:
-        answers = [Answer(job.future, None, self._failure(error)) for job in jobs]
+    def _fail(self, operations: Sequence[Operation], error: Exception) -> None:
+        answers = [Answer(operation.future, None, self._failure(error)) for operation in operations]
         self._loop.call_soon_threadsafe(self._answer, answers)
 
     def _failure(self, error: Exception) -> Exception:

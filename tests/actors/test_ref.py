@@ -173,7 +173,7 @@ async def test_a_tree_that_has_ended_leaves_no_timer_of_a_question(timeouts: int
         ref = tree.ref("a")
         for number in range(timeouts):
             assert await ref.ask(Get(), timeout=5 + number) == 0
-        kept = ref.mailbox.commons.deadlines.timeouts
+        kept = ref.mailbox.system.deadlines.timeouts
         assert 1 <= len(kept) <= 16
     assert kept == {}
     with pytest.raises(ActorDied):

@@ -17,7 +17,7 @@ import pytest
 
 from greenroom import Signal, Timeout, WorkerSettings, Workflow, child, component, emit, sleep, status, workflow
 from greenroom.runtime import records as r
-from greenroom.runtime.execution import MAX_LOST_LEASES
+from greenroom.runtime.live_run import MAX_LOST_LEASES
 from greenroom.runtime.log import BODY, Journal, fold_output
 from greenroom.runtime.records import Event, Record
 from greenroom.runtime.router import RouterConfig

@@ -334,7 +334,7 @@ async def test_a_lost_notice_of_a_childs_end_costs_a_delay_and_no_more(
     async def lost(*_: object) -> None:
         return
 
-    monkeypatch.setattr("greenroom.runtime.execution.tell_parent", lost)
+    monkeypatch.setattr("greenroom.runtime.live_run.tell_parent", lost)
     home = house(book, chapter)
     async with home.worker():
         began = anyio.current_time()

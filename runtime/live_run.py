@@ -76,7 +76,7 @@ class Parking(msgspec.Struct, frozen=True):
     seen: int
 
 
-class Execution:
+class LiveRun:
     """A claimed run. Its actors are `writer.run`, `body` and `control`."""
 
     def __init__(

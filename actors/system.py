@@ -13,7 +13,7 @@ from .group import Groups
 from .registry import Registry
 
 
-class Commons:
+class System:
     """Made once for each tree.
 
     Attributes:
