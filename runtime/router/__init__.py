@@ -3,7 +3,7 @@
 Files, from the bottom: `deployment` and `config` (what may be called), `failures`, `bucket`, `pace`, `breaker`,
 `retries`, `hedging`, `providers` (pure), `lane` (a deployment at work), `scheduler` (who goes where, when), `budget`,
 `cache` and `standing` (on whose behalf), `call` (its account), `watch` (what may happen in line), `stream` and `answer`
-(what the caller gets), `sender` and `race` (attempts), `router` (one call's way), `transport` and `llm` (the SDK's
+(what the caller gets), `connections`, `sender` and `race` (attempts), `router` (one call's way), `transport` and `llm` (the SDK's
 face).
 """
 

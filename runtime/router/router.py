@@ -25,6 +25,7 @@ from .budget import Purse, purses
 from .cache import Cache
 from .call import Call
 from .config import RouterConfig
+from .connections import Connections
 from .errors import MissingKey
 from .failures import Refusal
 from .hedging import HedgeBudget
@@ -93,8 +94,7 @@ class Router:
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-        self._open = self._transport or httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
+        self._open = self._transport or Connections()
         await self._open.__aenter__()
         self._sender = Sender(self._open, _now, restarts=self.config.stream_failover == "reset")
         self._token = current_router.set(self)

@@ -7,8 +7,9 @@ environment's proxies and keys) is what a router must not do.
 
 from __future__ import annotations
 
-import math
+import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -17,10 +18,11 @@ import msgspec
 
 from . import answer
 from .call import Call
+from .connections import Connections
 from .failures import Broken, Refusal, classify
 from .lane import Ticket
 from .providers import is_answer, prepare, usage_of
-from .stream import Events, RoutedStream
+from .stream import Events, RoutedStream, blocks_of
 
 
 class Sender:
@@ -38,7 +40,7 @@ class Sender:
         self._transport = transport
         self._now = clock
         self._restarts = restarts
-        self._traced = isinstance(transport, httpx2.AsyncHTTPTransport)
+        self._tells = isinstance(transport, Connections)
 
     async def attempt(self, call: Call, ticket: Ticket) -> tuple[httpx2.Response, Refusal | None]:
         """Send the call to one deployment; return its answer, and how it refused.
@@ -53,12 +55,12 @@ class Sender:
             started = self._now()
             limit = times.first_token if call.stream else times.total
             try:
-                with anyio.fail_after(limit) as scope:
+                async with asyncio.timeout_at(started + limit) as timer:
                     response = await self._transport.handle_async_request(self._request(call, ticket))
                     ticket.told(response.headers)
                     if response.status_code == 200 and call.stream:
                         return await self._open(call, ticket, response, started + times.total), None
-                    body = await self._read(response, scope, started + limit, times.between_tokens)
+                    body = await self._read(response, timer, started + limit, times.between_tokens)
             except TimeoutError:
                 what = "first token" if call.stream else "answer"
                 late = f"timed out: no {what} within {limit:g} s"
@@ -103,18 +105,13 @@ class Sender:
                 "pool": total_s,
             }
         }
-        if self._traced and ticket.requests is not None:
-
-            async def trace(event: str, info: Any) -> None:
-                if event.endswith("send_request_headers.complete"):
-                    ticket.left()
-
-            extensions["trace"] = trace
+        if self._tells:
+            extensions["sent"] = ticket.left
         else:
             ticket.left()
         return httpx2.Request(
             "POST",
-            deployment.base_url.rstrip("/") + call.path,
+            _url(deployment.base_url, call.path),
             content=msgspec.json.encode(prepare(deployment, call.path, call.body, stream=call.stream)),
             headers={
                 "authorization": f"Bearer {deployment.key.reveal()}",
@@ -124,14 +121,14 @@ class Sender:
             extensions=extensions,
         )
 
-    async def _read(self, response: httpx2.Response, scope: anyio.CancelScope, until: float, between_s: float) -> bytes:
+    async def _read(self, response: httpx2.Response, timer: asyncio.Timeout, until: float, between_s: float) -> bytes:
         """Read a whole answer: once it has begun it may not stall."""
         blocks = []
-        async for block in response.aiter_bytes():
+        async for block in blocks_of(response):
             blocks.append(block)
-            scope.deadline = min(until, self._now() + between_s)
-        scope.deadline = math.inf
-        return b"".join(blocks)
+            timer.reschedule(min(until, self._now() + between_s))
+        await response.aclose()
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     async def _open(self, call: Call, ticket: Ticket, response: httpx2.Response, until: float) -> httpx2.Response:
         """Read a stream up to its first token; from there on it is the caller's."""
@@ -157,6 +154,11 @@ class Sender:
         code = "stream_reset" if self._restarts else "stream_broken"
         stream = RoutedStream(events, deployment, until - self._now(), done, code)
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+
+
+@lru_cache(maxsize=256)
+def _url(base: str, path: str) -> httpx2.URL:
+    return httpx2.URL(base.rstrip("/") + path)
 
 
 def _whole(path: str, response: httpx2.Response, body: bytes) -> Any:

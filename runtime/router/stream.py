@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, Self
 
 import anyio
@@ -23,6 +23,13 @@ from .providers import usage_of
 
 LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of an event that does not end, before it counts as malformed."""
+
+
+def blocks_of(response: httpx2.Response) -> AsyncIterable[bytes]:
+    """Return the body as it comes, unpacked where it was packed."""
+    if isinstance(response.stream, httpx2.AsyncByteStream) and "content-encoding" not in response.headers:
+        return response.stream
+    return response.aiter_bytes()
 
 
 class Events:
@@ -42,8 +49,7 @@ class Events:
         self.usage: tuple[int, int] | None = None
         self.finished = False
         self._response = response
-        plain = "content-encoding" not in response.headers and isinstance(response.stream, httpx2.AsyncByteStream)
-        self._source = aiter(response.stream) if plain else response.aiter_bytes()  # type: ignore[arg-type]
+        self._source = aiter(blocks_of(response))
         self._show_usage = show_usage
         self._between_s = timeouts.between_tokens
         self._bytes = b""
