@@ -39,6 +39,11 @@ class Providers:
         """What they saw."""
         return self._ask("GET", "/state")
 
+    def seen(self) -> list[dict[str, Any]]:
+        """Every request, as they saw it."""
+        found: Any = self._ask("GET", "/seen")
+        return list(found)
+
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(self._control + path, data, method=method)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from .breaker import Breaker
 from .bucket import WINDOW_S, RequestLimit, Reservation, TokenLimit
+from .connections import Answer
 from .deployment import Deployment
 from .failures import LONGEST_PAUSE_S, Refusal
 from .hedging import Durations
@@ -146,6 +147,8 @@ class Lane:
         """Draw the conclusions of an attempt that ended; no refusal: it was answered."""
         if refusal is None or refusal.kind in ("caller", "unfit"):
             self._limited = 0
+            if probe:
+                self.pace.back(now)
             self.breaker.succeed(probe=probe)
             self.pace.answered()
             return
@@ -164,9 +167,12 @@ class Lane:
 
 
 class Ticket:
-    """The right to send one call to one deployment. The first ending counts; more do nothing."""
+    """The right to send one call to one deployment. The first ending counts; more do nothing.
 
-    __slots__ = ("_clock", "_freed", "_reservation", "at", "lane", "open", "probe", "requests", "sent", "used")
+    `begun`: the call, where it was sent at the moment it was bound and its answer has not been asked for yet.
+    """
+
+    __slots__ = ("_clock", "_freed", "_reservation", "at", "begun", "lane", "open", "probe", "requests", "sent", "used")
 
     def __init__(
         self,
@@ -180,6 +186,7 @@ class Ticket:
         self.requests = lane.requests
         self.open = True
         self.sent = False
+        self.begun: Answer | None = None
         self.probe = probe
         self.at = clock()
         self.used = lane.tokens.used if lane.tokens is not None else math.inf
@@ -220,6 +227,8 @@ class Ticket:
     def _end(self, outcome: str, tokens: int | None) -> None:
         self.left()
         self.open = False
+        if self.begun is not None:
+            self.begun.close()
         self.lane.in_flight -= 1
         self.lane.outcomes[outcome] = self.lane.outcomes.get(outcome, 0) + 1
         if tokens is not None and self._reservation is not None and self.lane.tokens is not None:

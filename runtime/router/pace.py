@@ -71,6 +71,10 @@ class Pace:
         if self.rate < math.inf and self._pressed:
             self.rate += GROWTH if self._refused else DOUBLING
 
+    def back(self, now: float) -> None:
+        """The deployment was down, and is back: the time in between says nothing about what it bears."""
+        self._sent, self._since = 0, now
+
     def refused(self, now: float, until: float, *, again: bool) -> None:
         """One was refused, with a pause; `again`: it was on its way when the pause was asked for."""
         self._sent -= 1

@@ -301,11 +301,17 @@ class Router:
         if ticket is not None:
             return ticket
         watch = Watch(self._scheduler, call, routes, found, self._states, self._scouts)
+        sender = self._sender
+
+        def bound(ticket: Ticket) -> None:
+            if sender is not None:
+                sender.begin(call, ticket)
+
         while True:
             asked_at = _now()
             try:
                 with anyio.move_on_after(self.config.max_wait_s - call.queued_s):
-                    return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look)
+                    return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look, bound)
                 if found.patience is None:
                     return None
                 pause_s = max(1.0, self._soonest(routes))

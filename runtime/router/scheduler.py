@@ -50,13 +50,21 @@ class LineClosed(Exception):
 
 
 class _Waiter:
-    __slots__ = ("avoid", "order", "place", "tokens")
+    __slots__ = ("avoid", "bound", "order", "place", "tokens")
 
-    def __init__(self, order: Order, tokens: float, avoid: frozenset[str], place: asyncio.Future[Ticket]) -> None:
+    def __init__(
+        self,
+        order: Order,
+        tokens: float,
+        avoid: frozenset[str],
+        place: asyncio.Future[Ticket],
+        bound: Callable[[Ticket], None] | None,
+    ) -> None:
         self.order = order
         self.tokens = tokens
         self.avoid = avoid
         self.place = place
+        self.bound = bound
 
 
 class Scheduler:
@@ -142,6 +150,7 @@ class Scheduler:
         avoid: frozenset[str],
         order: Order,
         look: Callable[[], float | None] | None = None,
+        bound: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
         """Wait for room for a call.
 
@@ -151,6 +160,7 @@ class Scheduler:
             avoid: deployments to use only if no other is up: they failed it already.
             order: its place; see `order`.
             look: called now and then while it waits; returns the seconds until the next time, None: never.
+            bound: called at the moment that it is bound, before whoever waits goes on.
 
         Raises:
             Unplaceable: it is larger than every limit.
@@ -161,7 +171,7 @@ class Scheduler:
         if self.waiting >= self._most:
             raise LineFull
         place: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(order, tokens, avoid, place)
+        waiter = _Waiter(order, tokens, avoid, place, bound)
         insort(self._lines.setdefault(routes, []), waiter, key=_order)
         self.waiting += 1
         self.dispatch()
@@ -218,7 +228,10 @@ class Scheduler:
                 if ready:
                     lane = min(ready, key=_load).lane
                     self._turn = max(self._turn, waiter.order[1])
-                    self._leave(line, at).set_result(lane.take(waiter.tokens, self.clock, self.dispatch))
+                    ticket = lane.take(waiter.tokens, self.clock, self.dispatch)
+                    if waiter.bound is not None:
+                        waiter.bound(ticket)
+                    self._leave(line, at).set_result(ticket)
                 else:
                     kept.update(route.lane for route in wanted)
                     soonest = min([soonest, *(wait for wait in waits.values() if wait)])

@@ -40,7 +40,12 @@ class Sender:
         self._transport = transport
         self._now = clock
         self._restarts = restarts
-        self._tells = isinstance(transport, Connections)
+        self._connections = transport if isinstance(transport, Connections) else None
+
+    def begin(self, call: Call, ticket: Ticket) -> None:
+        """Send the call at this moment, if a connection is open: its task may have to wait for its turn."""
+        if self._connections is not None:
+            ticket.begun = self._connections.begin(self._request(call, ticket))
 
     async def attempt(self, call: Call, ticket: Ticket) -> tuple[httpx2.Response, Refusal | None]:
         """Send the call to one deployment; return its answer, and how it refused.
@@ -56,7 +61,7 @@ class Sender:
             limit = times.first_token if call.stream else times.total
             try:
                 async with asyncio.timeout_at(started + limit) as timer:
-                    response = await self._transport.handle_async_request(self._request(call, ticket))
+                    response = await self._asked(call, ticket)
                     ticket.told(response.headers)
                     if response.status_code == 200 and call.stream:
                         return await self._open(call, ticket, response, started + times.total), None
@@ -94,6 +99,11 @@ class Sender:
         call.over("ok", usage)
         return answer.told(response, body, key), None
 
+    async def _asked(self, call: Call, ticket: Ticket) -> httpx2.Response:
+        begun, ticket.begun = ticket.begun, None
+        response = await begun.response() if begun is not None else None
+        return response or await self._transport.handle_async_request(self._request(call, ticket))
+
     def _request(self, call: Call, ticket: Ticket) -> httpx2.Request:
         deployment = ticket.lane.deployment
         total_s = deployment.timeouts.total
@@ -105,7 +115,7 @@ class Sender:
                 "pool": total_s,
             }
         }
-        if self._tells:
+        if self._connections is not None:
             extensions["sent"] = ticket.left
         else:
             ticket.left()

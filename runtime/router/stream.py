@@ -25,6 +25,10 @@ LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of an event that does not end, before it counts as malformed."""
 
 
+LAST_S = 0.05
+"""How long the end of a connection's stream may come after the last event, seconds."""
+
+
 def blocks_of(response: httpx2.Response) -> AsyncIterable[bytes]:
     """Return the body as it comes, unpacked where it was packed."""
     if isinstance(response.stream, httpx2.AsyncByteStream) and "content-encoding" not in response.headers:
@@ -95,6 +99,10 @@ class Events:
     async def aclose(self) -> None:
         """Close the connection's stream."""
         with anyio.CancelScope(shield=True):
+            if self.finished and not self._ended:  # so that the connection can be used again
+                with anyio.move_on_after(LAST_S):
+                    while not self._ended:
+                        await self._read()
             await self._response.aclose()
 
     async def _read(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.runtime.router.connections import HIGH_WATER, Connections
+from greenroom.runtime.router.connections import HIGH_WATER, Answer, Connections, _Connection
 
 ASKED = b'{"model": "m"}'
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -89,22 +89,25 @@ async def test_an_answer_is_the_same_however_it_is_cut(answer: bytes) -> None:
             assert [await body(connections, url) for _ in range(2)] == [b"hello", b"hello"]
 
 
-async def test_a_connection_is_used_again_when_its_answer_was_read_to_the_end() -> None:
+async def test_a_connection_is_used_again_when_all_of_its_answer_has_come() -> None:
     opened = 0
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         nonlocal opened
         opened = number
-        await answers(LENGTH)(reader, writer, number)
+        await answers(LENGTH if number == 1 else LENGTH[:-1])(reader, writer, number)
 
     async with server(script) as url, Connections() as connections:
-        for _ in range(3):
-            await body(connections, url)
+        unread = [await ask(connections, url) for _ in range(3)]
         assert opened == 1
-        response = await ask(connections, url)
-        await response.aclose()  # not read
-        await body(connections, url)
-        assert opened == 2
+        assert [await response.aread() for response in unread] == [b"hello"] * 3
+        first = next(iter(connections._all))
+        first.close()
+        await first.lost.wait()
+        for number in (2, 3):
+            response = await ask(connections, url)
+            await response.aclose()  # not all of it has come
+            assert opened == number
 
 
 async def test_a_request_on_a_connection_that_the_server_had_closed_goes_out_on_a_new_one() -> None:
@@ -178,8 +181,8 @@ async def test_a_body_is_read_no_faster_than_its_reader_takes_it() -> None:
         with anyio.fail_after(20):
             await stuck.wait()
         assert written < size / 2
-        held = next(iter(connections._all))._held
-        assert held < 3 * HIGH_WATER
+        assert isinstance(response.stream, Answer)
+        assert response.stream._held < 3 * HIGH_WATER
         assert len(await response.aread()) == size
 
 
@@ -209,15 +212,13 @@ async def test_a_request_that_is_given_up_takes_its_connection_along() -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.data())
 def test_chunks_come_out_as_they_went_in_whatever_the_pieces(chunks: list[bytes], data: st.DataObject) -> None:
-    from greenroom.runtime.router.connections import _Connection
-
     wire = OK + b"transfer-encoding: chunked\r\n\r\n"
     wire += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     cuts = sorted(data.draw(st.sets(st.integers(1, len(wire) - 1), max_size=12)))
     connection = _Connection(Connections(), ("http", "h", 80))
-    connection.done = False
+    connection._answer = answer = Answer(connection)
     for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
-        assert not connection.done
-        connection.data_received(wire[start:end])
-    assert connection.done
-    assert b"".join(connection._blocks) == b"".join(chunks)
+        assert not answer.ended
+        connection._take(answer, connection._bytes + wire[start:end])
+    assert answer.ended
+    assert b"".join(answer._blocks) == b"".join(chunks)

@@ -134,3 +134,20 @@ def test_refusals_of_calls_on_their_way_are_one_refusal() -> None:
     for _ in range(20):
         lane.conclude(Refusal("limited", "429", 429), now, probe=False)
     assert lane.pace.rate == pytest.approx(9, rel=0.05)
+
+
+def test_an_outage_does_not_slow_down_what_comes_after_it() -> None:
+    lane = Lane(deployment("openai", limits=Limits(requests_per_min=600)))
+
+    def take(now: float) -> None:
+        lane.take(1, lambda: now, lambda: None)
+
+    for number in range(100):
+        take(number * 0.1)
+    for _ in range(3):
+        lane.conclude(Refusal("unavailable", "503", 503), 10.0, probe=False)
+    lane.take(1, lambda: 300.0, lambda: None).answered(1)
+    for number in range(30):
+        take(300 + number * 0.1)
+    lane.conclude(Refusal("limited", "429", 429), 302.9, probe=False)
+    assert lane.pace.rate == pytest.approx(9, rel=0.1)
