@@ -18,7 +18,7 @@ import socket
 import ssl
 from collections import deque
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx2
 
@@ -33,6 +33,8 @@ LONGEST_HEAD = 64 * 1024
 
 HIGH_WATER = 256 * 1024
 """Bytes of a body that wait for their reader before the socket is read no further."""
+
+LOOPBACK = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 AFTER = -1
 """What is left of a chunk of which all came but the line's end."""
@@ -78,22 +80,24 @@ class Connections(httpx2.AsyncBaseTransport):
             httpx2.ConnectError, httpx2.ConnectTimeout: nobody is there.
             httpx2.RemoteProtocolError: what came is no answer.
         """
-        while (begun := self.begin(request)) is not None:
-            response = await begun.response()
+        address = _address(request)
+        while (connection := self._unused(address)) is not None:
+            response = await _send(connection, request).response()
             if response is not None:
                 return response
-        connection = await self._connect(_address(request), request)
+        connection = self._near(address) or await self._connect(address, request)
         response = await _send(connection, request).response()
         if response is None:
             raise _broken("the server hung up without an answer")
         return response
 
     def begin(self, request: httpx2.Request) -> Answer | None:
-        """Send a request now, if an open connection is free; None: it has to wait for one.
+        """Send a request now, if a connection is free or the server is on this machine; None: it has to wait for one.
 
         It takes no turn of the event loop: where that is busy, a request still leaves at the moment that it may.
         """
-        connection = self._unused(_address(request))
+        address = _address(request)
+        connection = self._unused(address) or self._near(address)
         return None if connection is None else _send(connection, request)
 
     def _unused(self, address: Address) -> _Connection | None:
@@ -107,22 +111,32 @@ class Connections(httpx2.AsyncBaseTransport):
             connection.close()
         return None
 
+    def _near(self, address: Address) -> _Connection | None:
+        """Connect to a server on this machine, which takes no waiting."""
+        scheme, host, port = address
+        if scheme == "http" and (family := LOOPBACK.get(host)) is not None:
+            near = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            near.setblocking(False)
+            if near.connect_ex((host, port)) in (0, errno.EINPROGRESS):
+                ready = select.poll()
+                ready.register(near, select.POLLOUT)
+                if ready.poll(0) and not near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    return _Connection(self, address, near)
+            near.close()
+        return None
+
     async def _connect(self, address: Address, request: httpx2.Request) -> _Connection:
         scheme, host, port = address
         if scheme == "https" and self._tls is None:
             self._tls = httpx2.create_ssl_context(trust_env=False)
         timeout_s = request.extensions.get("timeout", {}).get("connect")
         tls = self._tls if scheme == "https" else None
-        where: dict[str, Any] = {"host": host, "port": port, "happy_eyeballs_delay": 0.25}
+        eyeballs_s = None if _digits(host) else 0.25
         try:
-            family = _family(host)
-            if family is not None:
-                where = {"host": host, "port": port}
-                if (connected := _connected(family, host, port)) is not None:
-                    where = {"sock": connected, "server_hostname": host if tls else None}
             async with asyncio.timeout(timeout_s):
                 _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(self, address), ssl=tls, **where
+                    lambda: _Connection(self, address), host, port, ssl=tls, happy_eyeballs_delay=eyeballs_s
                 )
         except TimeoutError:
             raise httpx2.ConnectTimeout(f"no connection within {timeout_s:g} s", request=request) from None
@@ -131,7 +145,7 @@ class Connections(httpx2.AsyncBaseTransport):
         return connection
 
     def opened(self, connection: _Connection) -> None:
-        """A connection is there."""
+        """A connection was made."""
         self._all.add(connection)
 
     def free(self, connection: _Connection) -> None:
@@ -177,6 +191,7 @@ class Answer(httpx2.AsyncByteStream):
             httpx2.TransportError: what came is no answer.
         """
         try:
+            await self._connection.ready()
             while self.head is None:
                 if self._error is not None:
                     raise self._error
@@ -248,9 +263,15 @@ class Answer(httpx2.AsyncByteStream):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, with one request on it at a time."""
+    """One connection, with one request on it at a time.
 
-    def __init__(self, owner: Connections, address: Address) -> None:
+    Args:
+        owner: whose it is.
+        address: of the server.
+        near: its socket, where it was connected before the event loop knows of it. A request can be sent already.
+    """
+
+    def __init__(self, owner: Connections, address: Address, near: socket.socket | None = None) -> None:
         self.address = address
         self.since = 0.0
         self.lost = asyncio.Event()
@@ -262,6 +283,9 @@ class _Connection(asyncio.Protocol):
         self._chunked = False
         self._keep = True
         self._paused = False
+        self._near = near
+        self._unsent = b""
+        owner.opened(self)
 
     @property
     def usable(self) -> bool:
@@ -273,12 +297,26 @@ class _Connection(asyncio.Protocol):
         self._keep = False
         if self._transport is not None:
             self._transport.abort()
+        elif self._near is not None:
+            self._near.close()
+            self.connection_lost(None)
+
+    async def ready(self) -> None:
+        """Let the event loop know of it."""
+        if self._near is not None:
+            near, self._near = self._near, None
+            await asyncio.get_running_loop().create_connection(lambda: self, sock=near)
 
     def send(self, written: bytes) -> Answer:
         """Send a request."""
-        assert self._transport is not None
         self._answer = answer = Answer(self)
-        self._transport.write(written)
+        if self._transport is not None:
+            self._transport.write(written)
+        elif self._near is not None:
+            try:
+                self._unsent = written[self._near.send(written) :]
+            except OSError:  # it will say so again when the event loop asks
+                self._unsent = written
         return answer
 
     def resume(self) -> None:
@@ -290,7 +328,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._owner.opened(self)
+        if self._unsent:
+            transport.write(self._unsent)
+            self._unsent = b""
 
     def connection_lost(self, error: Exception | None) -> None:
         self._keep = False
@@ -438,26 +478,12 @@ def _written(request: httpx2.Request) -> bytes:
     return b"\r\n".join((*lines, b"", request.content))
 
 
-def _family(host: str) -> socket.AddressFamily | None:
-    """Return the family of an address in digits; None: it is a name."""
+def _digits(host: str) -> bool:
     try:
-        found = ipaddress.ip_address(host)
+        ipaddress.ip_address(host)
     except ValueError:
-        return None
-    return socket.AF_INET6 if found.version == 6 else socket.AF_INET
-
-
-def _connected(family: socket.AddressFamily, host: str, port: int) -> socket.socket | None:
-    """Connect to a server so near that it takes no waiting; None: it does."""
-    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.setblocking(False)
-    if made.connect_ex((host, port)) in (0, errno.EINPROGRESS):
-        ready = select.poll()
-        ready.register(made, select.POLLOUT)
-        if ready.poll(0) and not made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            return made
-    made.close()
-    return None
+        return False
+    return True
 
 
 def _size(line: bytes) -> int:
