@@ -54,6 +54,7 @@ class Lane:
         self._tokens_per_call = 0.0
         self._places = max(1, int(limits.concurrency * limits.share)) if limits.concurrency else math.inf
         self._limited = 0
+        self._refused_at = -math.inf
 
     @property
     def name(self) -> str:
@@ -143,8 +144,8 @@ class Lane:
         """A call took so many tokens."""
         self._tokens_per_call = 0.9 * self._tokens_per_call + 0.1 * tokens if self._tokens_per_call else tokens
 
-    def conclude(self, refusal: Refusal | None, now: float, *, probe: bool) -> None:
-        """Draw the conclusions of an attempt that ended; no refusal: it was answered."""
+    def conclude(self, refusal: Refusal | None, now: float, *, probe: bool, at: float = math.inf) -> None:
+        """Draw the conclusions of an attempt that was sent at `at` and ended; no refusal: it was answered."""
         if refusal is None or refusal.kind in ("caller", "unfit"):
             self._limited = 0
             if probe:
@@ -156,8 +157,10 @@ class Lane:
         if refusal.kind == "limited":
             self.breaker.release(now, probe=probe)
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._limited) if pause is None else pause
-            self.pace.refused(now, now + pause, again=self.paused_until > now)
-            self._limited = min(self._limited + 1, 20) if self.paused_until <= now else self._limited
+            again = self.paused_until > now or at < self._refused_at
+            self.pace.refused(now, now + pause, again=again)
+            if not again:
+                self._limited, self._refused_at = min(self._limited + 1, 20), now
         else:
             self.breaker.fail(now, refusal, probe=probe)
         if pause:
@@ -213,7 +216,7 @@ class Ticket:
             refusal: how it failed.
         """
         if self.open:
-            self.lane.conclude(refusal, self._clock(), probe=self.probe)
+            self.lane.conclude(refusal, self._clock(), probe=self.probe, at=self.at)
             if refusal is None and tokens is not None:
                 self.lane.used(tokens)
             self._end(refusal.kind if refusal is not None else "ok", tokens)

@@ -202,15 +202,17 @@ class Scheduler:
 
     def dispatch(self) -> None:
         """Bind every call that has room now; look again when the next one may have."""
-        now, soonest = self.clock(), math.inf
+        now = self.clock()
         kept: set[Lane] = set()
+        down = {route.lane for routes in self._lines for route in routes if route.lane.down(now)}
+        soonest = min((lane.up_in(now) for lane in down), default=math.inf)
         heads = [
             (line[0].order, number, routes, 0) for number, (routes, line) in enumerate(self._lines.items()) if line
         ]
         heapq.heapify(heads)
         while heads:
             _, number, routes, at = heapq.heappop(heads)
-            if all(route.lane in kept for route in routes):
+            if any(route.lane in kept for route in routes) and all(route.lane in kept | down for route in routes):
                 continue
             line = self._lines[routes]
             waiter = line[at]
