@@ -46,6 +46,9 @@ FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 8.0
 """Waits before a call goes back to where it failed; each is twice the one before, and a random half less."""
 
+CLOSE_S = 0.001
+"""Nobody waits for less."""
+
 
 current_router: ContextVar[Router | None] = ContextVar("greenroom_router", default=None)
 """The router that `llm` uses here."""
@@ -261,6 +264,8 @@ class Router:
         except LineFull:
             message = f"{self.waiting} calls wait already, as many as may (max_waiting): try again later"
             response = answer.refuse(503, "line_full", message, self._soonest(routes))
+        except WaitedOut as waited:
+            response = answer.refuse(503, "no_room", f"{waited}: {self._states(routes)}", self._soonest(routes))
         except LineClosed:
             response = answer.refuse(503, "router_closed", "the router was closed while the call waited")
         call.over("failed")
@@ -272,9 +277,6 @@ class Router:
         tries = 0
         while routes and tries < self.config.max_attempts:
             ticket = await self._wait(call, routes, found)
-            if ticket is None:
-                last = None
-                break
             last, refusal, ticket = await self._attempt(call, ticket, routes)
             if refusal is None:
                 return last
@@ -289,14 +291,16 @@ class Router:
                 if tries >= self.config.max_attempts and refusal.status in OUTAGE and _failing(routes):
                     tries = 0
                 await self._back_off(call, routes, tries)
+        assert last is not None
         call.over("failed")
-        if last is not None:
-            return last
-        message = f"no deployment of {call.asked!r} had room within {call.queued_s:.0f} s: {self._states(routes)}"
-        return answer.refuse(503, "no_room", message, self._soonest(routes))
+        return last
 
-    async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket | None:
-        """Wait in line; None: for as long as a call may. While all is down, whoever has patience waits elsewhere."""
+    async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket:
+        """Wait in line. While all is down, whoever has patience waits elsewhere.
+
+        Raises:
+            WaitedOut: it has waited as long as it may.
+        """
         ticket = self._scheduler.at_once(routes, call.tokens, call.avoid, call.order)
         if ticket is not None:
             return ticket
@@ -310,10 +314,10 @@ class Router:
         while True:
             asked_at = _now()
             try:
-                with anyio.move_on_after(self.config.max_wait_s - call.queued_s):
+                with anyio.move_on_after(self._patience_s(call, routes, found)):
                     return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look, bound)
                 if found.patience is None:
-                    return None
+                    continue
                 pause_s = max(1.0, self._soonest(routes))
             except AllDown as down:
                 pause_s = down.pause_s * (1 + self._rng.random())
@@ -325,6 +329,23 @@ class Router:
             pause_s = min(pause_s, max(0.0, call.deadline - _now()))
             await found.patience(f"room for {call.asked}: {self._states(routes)}", pause_s)
             call.queued_s, call.patient_since = 0.0, _now()
+
+    def _patience_s(self, call: Call, routes: tuple[Route, ...], found: Standing) -> float:
+        """Return how long a call may wait in line before somebody looks again.
+
+        Raises:
+            WaitedOut: it has waited as long as it may.
+        """
+        left_s = self.config.max_wait_s - call.queued_s
+        if found.patience is None:
+            if left_s <= CLOSE_S:
+                raise WaitedOut(f"no deployment of {call.asked!r} had room within {call.queued_s:.0f} s")
+            if call.deadline == math.inf:
+                down_s = min(_down_s(routes), _now() - call.started)
+                if down_s >= self.config.max_down_s - CLOSE_S:
+                    raise WaitedOut(f"every deployment of {call.asked!r} is down")
+                left_s = min(left_s, self.config.max_down_s - down_s)
+        return left_s
 
     async def _attempt(
         self, call: Call, ticket: Ticket, routes: tuple[Route, ...]
@@ -367,7 +388,7 @@ class Router:
         now = _now()
         pause_s = self._retries.take(now)
         fresh = any(route.lane.name not in call.avoid and not route.lane.down(now) for route in routes)
-        if not fresh:
+        if not fresh and not all(route.lane.breaker.is_open for route in routes):  # an open breaker spaces its probes
             longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** max(0, tries - 1))
             pause_s = max(pause_s, longest * (1 - self._rng.random() / 2))
         if pause_s:
@@ -379,6 +400,16 @@ class Router:
     def _soonest(self, routes: tuple[Route, ...]) -> float:
         now = _now()
         return min((route.lane.up_in(now) for route in routes), default=0.0)
+
+
+class WaitedOut(Exception):
+    """A call has waited as long as it may; the message says for what."""
+
+
+def _down_s(routes: tuple[Route, ...]) -> float:
+    """Return the seconds since which all deployments are down; 0: one is up."""
+    breakers = [route.lane.breaker for route in routes]
+    return _now() - max(one.since for one in breakers) if all(one.is_open for one in breakers) else 0.0
 
 
 def _failing(routes: tuple[Route, ...]) -> bool:

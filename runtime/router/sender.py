@@ -8,6 +8,9 @@ environment's proxies and keys) is what a router must not do.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -19,6 +22,7 @@ import msgspec
 from . import answer
 from .call import Call
 from .connections import Connections
+from .deployment import Deployment
 from .failures import Broken, Refusal, classify
 from .lane import Ticket
 from .providers import is_answer, prepare, usage_of
@@ -73,7 +77,7 @@ class Sender:
                     late = f"timed out: no data for {times.between_tokens:g} s in an answer"
                 raise Broken.unavailable(late) from None
             except (httpx2.RequestError, httpx2.StreamError) as error:
-                raise Broken.unavailable(f"no connection: {type(error).__name__}") from None
+                raise Broken(_unconnected(ticket.lane.deployment, error)) from None
             if response.status_code >= 300:
                 raise Broken(classify(response.status_code, response.headers, body))
             usage = usage_of(_whole(call.path, response, body))
@@ -86,8 +90,9 @@ class Sender:
             call.attempted(ticket, refusal.kind, message)
             ticket.answered(None if refusal.kind == "unavailable" else 0, refusal)
             if response is not None and response.status_code >= 400:
-                return answer.told(response, body, key), refusal
-            return answer.refuse(503, "unavailable", f"{ticket.lane.name}: {message}"), refusal
+                by = ticket.lane.name if refusal.kind in ("refused", "quota") else ""
+                return answer.told(response, body, key, by), refusal
+            return answer.refuse(503, refusal.kind, f"{ticket.lane.name}: {message}"), refusal
         except BaseException:
             if response is not None:
                 with anyio.CancelScope(shield=True):
@@ -164,6 +169,18 @@ class Sender:
         code = "stream_reset" if self._restarts else "stream_broken"
         stream = RoutedStream(events, deployment, until - self._now(), done, code)
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+
+
+def _unconnected(deployment: Deployment, error: Exception) -> Refusal:
+    """Say what it means that there is no connection: a name that does not exist is no outage."""
+    host = _url(deployment.base_url, "").netloc.decode()
+    cause = error.__cause__
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return Refusal("refused", f"there is no host {host}: see to its base_url")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Refusal("refused", f"the certificate of {host} is not trusted: {cause.verify_message}")
+    why = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else type(error).__name__
+    return Refusal("unavailable", f"no connection to {host}: {why}")
 
 
 @lru_cache(maxsize=256)
