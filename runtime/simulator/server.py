@@ -1,7 +1,7 @@
 """The simulator on a socket: the paths of OpenAI and of Gemini's OpenAI-compatible endpoint, and a control API.
 
-/openai/v1/...  or /v1/...                        chat/completions, embeddings, models
-/gemini/v1beta/openai/...  or /v1beta/openai/...  the same
+/openai/v1/...  or /v1/...                        chat/completions, responses, embeddings, models
+/gemini/v1beta/openai/...  or /v1beta/openai/...  the same, without responses
 /_sim/state, /_sim/faults, /_sim/reset            what it saw; rules; start again
 """
 
