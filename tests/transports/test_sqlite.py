@@ -351,6 +351,24 @@ async def test_the_last_to_close_leaves_one_file(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["runs.db"]
 
 
+async def test_the_writing_connection_is_closed_last_and_alone(path: Path) -> None:
+    """Two that close at once each leave it to the other to write the log back, and then nobody does."""
+    writes: list[bool] = []
+    async with anyio.create_task_group() as group, open_transport(f"sqlite:///{path}") as store:
+        assert isinstance(store, SqliteTransport)
+        await leased(store, "r")
+        writer = next(thread for thread in store._engine._threads if "writer" in thread.name)
+
+        def read(_: sqlite3.Connection) -> None:
+            writer.join(0.2)
+            writes.append(writer.is_alive())
+
+        group.start_soon(store._engine.read, read)
+        await asyncio.sleep(0)
+    assert writes == [True]
+    assert [file.name for file in path.parent.iterdir()] == ["runs.db"]
+
+
 async def test_reading_leaves_no_reader_open_that_would_let_the_wal_grow(store: SqliteTransport, path: Path) -> None:
     lease = await leased(store, "r")
     await store.append(lease, [entry(bytes(100_000))] * 20)
