@@ -416,17 +416,6 @@ async def test_another_programs_database_is_left_as_it_is(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["runs.db"]
 
 
-async def test_a_newer_schema_is_left_as_it_is(path: Path) -> None:
-    async with open_transport(f"sqlite:///{path}"):
-        pass
-    with closing(sqlite3.connect(path)) as other:
-        other.execute(f"PRAGMA user_version = {sqlite_schema.VERSION + 1}")
-    before = content(path)
-    text = await refusal(path)
-    assert text == f"{path} has schema 2, and this greenroom knows up to 1: upgrade greenroom, or name another file"
-    assert content(path) == before
-
-
 async def test_a_damaged_file_is_said_to_be(path: Path) -> None:
     async with open_transport(f"sqlite:///{path}") as store:
         await leased(store, "r")
