@@ -122,14 +122,16 @@ def _store(url: str) -> list[Finding]:
 
 
 async def _opened(url: str) -> list[Finding]:
-    async with open_transport(url) as store:
-        how = "look" if url.startswith("memory:") else "ok"
-        found = [Finding("store", how, f"{store.url} opens; {store.durability}")]
+    known: list[Finding] = []
     if url.startswith("redis"):
         from ...transports.redis_checkup import checkup
 
-        found += [Finding(note.what, "ok" if note.well else "look", note.text) for note in await checkup(url)]
-    return found
+        known = [Finding(note.what, "ok" if note.well else "look", note.text) for note in await checkup(url)]
+        if any(one.what == "schema" and one.how != "ok" for one in known):
+            return known  # to open it is to change it
+    async with open_transport(url) as store:
+        how = "look" if url.startswith("memory:") else "ok"
+        return [Finding("store", how, f"{store.url} opens; {store.durability}"), *known]
 
 
 def _schema(file: Path) -> Finding | None:
