@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -32,6 +33,7 @@ from .errors import (
     RunEnded,
     RunNotFound,
     RunPruned,
+    StoreUnavailable,
 )
 from .hints import Board
 from .redis_hints import Ear
@@ -47,6 +49,7 @@ from .redis_rows import (
     escaped,
     number,
 )
+from .redis_schema import VERSION
 from .redis_scripts import Script
 from .redis_server import UNREACHED, Elsewhere, Server, check, durability, hang_up, passing, read_info
 from .redis_url import parse_url
@@ -71,6 +74,8 @@ from .values import (
 
 PRUNE = 100
 """Runs pruned by one script at most: the server does nothing else meanwhile."""
+
+log = logging.getLogger("greenroom.redis")
 
 
 class RedisTransport:
@@ -98,6 +103,23 @@ class RedisTransport:
     def statistics(self) -> Statistics:
         """Return how many writing calls have shared how many round trips."""
         return self._writes.statistics()
+
+    async def update(self) -> None:
+        """Bring the store to the schema of this code.
+
+        Raises:
+            StoreUnavailable: it is newer.
+        """
+        _, kept, used = await self._ask(scripts.look)
+        known = int(kept) if kept else 1 if used else VERSION
+        if known > VERSION:
+            raise StoreUnavailable(
+                f"{self.url} has schema {known}, and this greenroom knows up to {VERSION}: "
+                "upgrade greenroom, or name another store with '?prefix='"
+            )
+        if known < VERSION:
+            await self._ask(scripts.migrate)
+            log.warning("%s is brought from schema %d to %d: older versions refuse it", self.url, known, VERSION)
 
     async def now(self) -> float:
         return float((await self._ask(scripts.now))[1])
@@ -377,7 +399,7 @@ async def open_redis(url: str, *, clock: Callable[[], float] | None = None) -> A
     tasks = [group.create_task(part.run()) for part in (*lines, ear)]
     try:
         store = RedisTransport(server, lines, ear, promise, clock)
-        await store.now()
+        await store.update()
         yield store
     finally:
         for task in tasks:

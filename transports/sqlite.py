@@ -177,7 +177,7 @@ class SqliteTransport:
         filters: list[tuple[str, Any]] = [
             ("workflow = ?", where.workflow),
             ("state = ?", where.state),
-            ("tenant = ?", where.tenant),
+            ("tenant = ? AND tenant != ''" if where.tenant else "tenant = ?", where.tenant),
             ("created > ?", where.created_after),
             ("number IN (SELECT number FROM tags WHERE tag = ?)", where.tag),
         ]

@@ -176,13 +176,16 @@ class Engine:
         return Statistics(self._operations, self._commits, self._read)
 
     async def close(self) -> None:
-        """Do what is waiting, then end the threads and close the file."""
+        """Do what is waiting, then end the threads and close the file.
+
+        The writing connection is closed last, and alone: the last one writes the log back into the file, but two that
+        close at once take each other for one that stays.
+        """
         self._open = False
-        self._reads.add(Word.END)
-        self._writes.add(Word.END)
         try:
             with anyio.CancelScope(shield=True):
-                for ended in self._ended:
+                for line, ended in zip((self._reads, self._writes), self._ended, strict=True):
+                    line.add(Word.END)
                     await ended.wait()
         finally:
             for thread in self._threads:
@@ -205,7 +208,7 @@ class Engine:
             answers = [self._look_up(item) for item in batch if isinstance(item, Operation)]
             self._loop.call_soon_threadsafe(self._answer, answers)
         self._reader.close()
-        self._loop.call_soon_threadsafe(self._ended[1].set)
+        self._loop.call_soon_threadsafe(self._ended[0].set)
 
     def _look_up(self, operation: Operation) -> Answer:
         self._read += 1
@@ -227,7 +230,7 @@ class Engine:
                 with suppress(sqlite3.Error):
                     self._look()
         self._writer.close()
-        self._loop.call_soon_threadsafe(self._ended[0].set)
+        self._loop.call_soon_threadsafe(self._ended[1].set)
 
     def _commit(self, operations: Sequence[Operation]) -> None:
         """Do these in one transaction; if one of them breaks, each in its own, so that it alone hears of it."""

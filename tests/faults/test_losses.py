@@ -245,26 +245,30 @@ go = Signal("go", str)
 @workflow(signals=[go])
 async def two_words() -> str:
     first = await go.receive(timeout=30.0, default="none")
-    second = await go.receive(timeout=8.0, default="none")
+    second = await go.receive(timeout=60.0, default="none")
     return f"{first} {second}"
 
 
 class SlowReads:
-    """A store that takes its time to read, and longer for control records."""
+    """A store that takes its time to answer what it has read."""
 
-    def __init__(self, inner: Transport) -> None:
-        self._inner = inner
+    def __init__(self, inner: Transport, log_s: float, control_s: float) -> None:
+        self._inner, self._log_s, self._control_s = inner, log_s, control_s
 
     async def read(self, *args: Any, control: bool = False, **kwargs: Any) -> Any:
         found = await self._inner.read(*args, control=control, **kwargs)
-        await anyio.sleep(0.5 if control else 0.2)
+        await anyio.sleep(self._control_s if control else self._log_s)
         return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
-async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(store: Transport) -> None:
+@pytest.mark.parametrize(("log_s", "control_s"), [(0.2, 0.5), (1.5, 0.9)], ids=["first look", "heartbeat"])
+async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(
+    store: Transport, log_s: float, control_s: float
+) -> None:
+    """Whoever looks for control records while the log is still being read would find it once more."""
     wire = line()
     with anyio.move_on_after(2.0):
         async with working(store, two_words, line=wire) as (runs, _):
@@ -273,9 +277,11 @@ async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(sto
             await anyio.sleep(0.5)  # not yet parked
             wire.severed = True
             await anyio.sleep_forever()
-    slow: Any = SlowReads(store)
+    slow: Any = SlowReads(store, log_s, control_s)
     async with working(slow, two_words, name="next") as (runs, _):
+        taken_over = await store.now()
         assert await runs.result(run.run_id) == b'"word none"'
+    assert await store.now() - taken_over > 30.0, "the next worker did not wait with the signal in its log"
     assert (await audit(store)).findings == ()
 
 
