@@ -46,7 +46,7 @@ from .steady import steady
 from .step import Attempt, Steps, describe
 from .tenure import Tenure
 from .waits import Waits, follow_parent, tell_parent
-from .writer import LogWriter
+from .writer import LogWriter, Soon
 
 log = structlog.get_logger("greenroom.run")
 
@@ -91,13 +91,14 @@ class LiveRun:
         rng: random.Random,
         park_after_s: float,
         held_until: float,
+        soon: Soon,
     ) -> None:
         transport = steady(transport)
         self.claim = claim
         self.run_id = claim.run.run_id
         self.tenure = Tenure(held_until)
         self.journal = Journal()
-        self.writer = LogWriter(transport, claim.lease, 0, self._heed)
+        self.writer = LogWriter(transport, claim.lease, 0, self._heed, soon)
         self.waits = Waits(
             run_id=self.run_id,
             journal=self.journal,

@@ -62,6 +62,7 @@ from .telemetry.meters import Sample
 from .telemetry.otlp import Senders
 from .telemetry.watched import Watched
 from .upkeep import Timetable, keep_pruned
+from .writer import Soon
 
 log = structlog.get_logger("greenroom.worker")
 
@@ -120,6 +121,7 @@ class Worker:
         self._workflows = workflows
         self._rng = random.Random(settings.seed)  # noqa: S311 - jitter
         self._runs: dict[str, LiveRun] = {}
+        self._soon = Soon()
         self._changed = anyio.Event()
         self._ready = anyio.Event()
         self._root: Supervisor
@@ -250,6 +252,7 @@ class Worker:
             rng=self._rng,
             park_after_s=self._settings.park_after_s,
             held_until=held_until,
+            soon=self._soon,
         )
         run_id = run.run_id
 

@@ -1,11 +1,24 @@
 """A run's log writer: the one actor that appends to a run, under its lease.
 
 Why: everything that a run does passes through here in order, so the order in the log is the order in which
-things were decided. While one append is under way the next records gather and go together; deltas of one
-attempt are merged until something else is written or `FLUSH_S` has passed, so tokens do not cost a write each.
+things were decided. While one append is under way the next records gather and go together. Two kinds are written
+*behind*, with whatever comes next or when some time has passed: deltas, merged, so that tokens do not cost a write
+each (`FLUSH_S`); and the starts of attempts (`START_S`), so that a short step costs one commit and not two.
 
-Laws kept here: 3 and 4 (a result is released only after its append was acknowledged under the fence), 6 (an
-append is refused while a control record stands unread), 11 (text waiting to be written is bounded).
+Laws kept here:
+3, 4. A result is released only after its append was acknowledged under the fence.
+6. An append is refused while a control record stands unread; and no component starts after a cancel. A start waits for
+   the store's word that an append would be accepted now (`Transport.may_append`), not for its own append: at that
+   moment, which is after the call and before the component begins, nobody's cancel had been acknowledged. If one comes
+   before the start is written, the append is refused, the cancel is read, and a start that was not written never is
+   (`_without_starts`): in the log, too, nothing starts behind a cancel.
+5. A start and what its attempt shows are written in order, so no delta stands before its start.
+11. Text waiting to be written is bounded.
+
+What a crash can lose is a start of the last `START_S` seconds, with all that its attempt did: the step begins again
+under the same attempt number, as if that attempt had not been. Its idempotency key is that of the step, its deltas were
+behind the start and so are lost too, and attempts that failed are counted by their own records (`step.retrying`). But a
+log should tell which step kills workers: a run that has lost one writes its starts ahead until it has a result again.
 """
 
 from __future__ import annotations
@@ -18,10 +31,13 @@ import msgspec
 
 from ..actors import Mailbox, Ref
 from ..transports import ControlPending, Entry, Lease, Stored, Transition, Transport
-from .records import OutputDelta, Record, encode
+from .records import OutputDelta, OutputReset, Record, StepStarted, encode
 
 FLUSH_S = 0.03
 """How long a delta may wait for company, seconds."""
+
+START_S = 0.005
+"""How long a start may wait for company, seconds."""
 
 FLUSH_CHARS = 2048
 """Merged text that is written without waiting for company."""
@@ -43,6 +59,24 @@ class Write(msgspec.Struct, frozen=True):
     last: bool = False
 
 
+class Soon:
+    """The writers of a worker that have a start to write: one timer for all of them."""
+
+    def __init__(self) -> None:
+        self._writers: list[LogWriter] = []
+
+    def add(self, writer: LogWriter) -> None:
+        """Have it write within `START_S`."""
+        if not self._writers:
+            asyncio.get_running_loop().call_later(START_S, self._tick)
+        self._writers.append(writer)
+
+    def _tick(self) -> None:
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.flush()
+
+
 class LogWriter:
     """Appends for one lease. `control` is told of control records before anything is appended behind them.
 
@@ -52,7 +86,7 @@ class LogWriter:
     """
 
     def __init__(
-        self, transport: Transport, lease: Lease, seen: int, control: Callable[[Sequence[Stored]], None]
+        self, transport: Transport, lease: Lease, seen: int, control: Callable[[Sequence[Stored]], None], soon: Soon
     ) -> None:
         self.seen = seen
         self.interrupted = False
@@ -60,9 +94,12 @@ class LogWriter:
         self.ready = anyio.Event()
         self.ref: Ref[Write] | None = None
         self._transport = transport
+        self._may_append = transport.may_append
         self._lease = lease
         self._control = control
-        self._deltas: list[OutputDelta] = []
+        self._soon = soon
+        self._behind: list[Record] = []
+        self._starts = False
         self._pending_chars = 0
         self._room = anyio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -80,7 +117,28 @@ class LogWriter:
 
     def note(self, *records: Record) -> None:
         """Append these in order, without waiting for it."""
-        self._tell(Write(self._drain_deltas(records)))
+        self._tell(Write(self._drain(records)))
+
+    async def start(self, *records: Record, ahead: bool = False) -> None:
+        """Return when an attempt may begin that these records are the start of.
+
+        Args:
+            records: written within `START_S`, or when this returns.
+            ahead: whether they have to be durable by then.
+        """
+        if ahead or self.interrupted or not await self._may_append(self._lease, seen=self.seen) or self.interrupted:
+            await self.write(*records)
+            return
+        self._behind += records
+        if not self._starts:
+            self._starts = True
+            self._soon.add(self)
+
+    def flush(self) -> None:
+        """Write the starts that were not written yet."""
+        self._starts = False
+        if self._behind and not self.ended:
+            self.note()
 
     async def begin(self, *records: Record) -> None:
         """Append a lease's first records, interrupted or not."""
@@ -88,14 +146,15 @@ class LogWriter:
 
     async def write(self, *records: Record) -> None:
         """Append these and return when they are durable."""
-        await self._ask(Write(self._drain_deltas(records)))
+        await self._ask(Write(self._drain(records)))
 
     async def end(self, *records: Record, to: Transition) -> bool:
         """Append a lease's last records and give it up, interrupted or not.
 
         False if control records came in between: they have been read, so decide again how to end.
         """
-        return await self._ask(Write(self._drain_deltas(records), to, last=True))
+        written = self._drain(records)
+        return await self._ask(Write(_without_starts(written) if self.interrupted else written, to, last=True))
 
     async def _ask(self, write: Write) -> bool:
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -106,12 +165,12 @@ class LogWriter:
         """Append a delta soon, merged with its neighbours; waits when too much text is waiting."""
         while self._pending_chars > PENDING_CHARS:
             await self._room.wait()
-        last = self._deltas[-1] if self._deltas else None
-        if last is not None and (last.step, last.attempt) == (delta.step, delta.attempt):
+        last = self._behind[-1] if self._behind else None
+        if isinstance(last, OutputDelta) and (last.step, last.attempt) == (delta.step, delta.attempt):
             delta = msgspec.structs.replace(last, text=last.text + delta.text)
-            self._deltas[-1] = delta
+            self._behind[-1] = delta
         else:
-            self._deltas.append(delta)
+            self._behind.append(delta)
         if len(delta.text) >= FLUSH_CHARS:
             self.note()
         elif self._timer is None:
@@ -121,12 +180,13 @@ class LogWriter:
         self._timer = None
         self.note()
 
-    def _drain_deltas(self, records: Sequence[Record]) -> Sequence[Record]:
-        if not self._deltas:
+    def _drain(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Put what waits to be written before these."""
+        if not self._behind:
             return records
-        deltas, self._deltas = self._deltas, []
-        self._pending_chars += sum(len(delta.text) for delta in deltas)
-        return [*deltas, *records]
+        behind, self._behind = self._behind, []
+        self._pending_chars += sum(len(record.text) for record in behind if isinstance(record, OutputDelta))
+        return [*behind, *records]
 
     def _tell(self, write: Write) -> None:
         if self.ref is not None:
@@ -170,6 +230,18 @@ class LogWriter:
         if news:
             self.seen = news[-1].seq
             self._control(news)
+
+
+def _without_starts(records: Sequence[Record]) -> Sequence[Record]:
+    """Leave out what of these begins, and all that was shown since then by what begins."""
+    begun = {(record.step, record.attempt) for record in records if isinstance(record, StepStarted)}
+    if not begun:
+        return records
+    return [
+        record
+        for record in records
+        if not (isinstance(record, StepStarted | OutputDelta | OutputReset) and (record.step, record.attempt) in begun)
+    ]
 
 
 def _answer(write: Write, *, written: bool) -> None:

@@ -117,6 +117,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        """Whether an append under this lease, with this `seen`, would be accepted now; writes nothing.
+
+        It answers from the moment between call and return, never from an earlier one: what was acknowledged to anybody,
+        in any process, before the call (a cancel, a claim by another worker) is known to it. When in doubt it says no.
+        """
+        ...
+
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         """Append control records (signal, cancel) without a lease; a waiting run becomes due at once.
 

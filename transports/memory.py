@@ -103,6 +103,14 @@ class MemoryTransport:
             self._board.hint((READY, end_topic(run.run_id)))
         return changed
 
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        run = self._runs.get(lease.run_id)
+        return (
+            run is not None
+            and (run.state, run.owner, run.fence) == (RunState.RUNNING, lease.owner, lease.fence)
+            and run.control_seq <= seen
+        )
+
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         run = self._get(run_id)
         if run.state.terminal:

@@ -154,6 +154,17 @@ class RedisTransport:
                 raise Fenced(lease.run_id)
         raise _gone(answer, lease.run_id)
 
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        row = self._base + b"run:" + _text(lease.run_id)
+        state, owner, fence, control = await self._reads.command(
+            b"HMGET", row, b"state", b"owner", b"fence", b"control"
+        )
+        return (
+            (state, owner, fence) == (b"running", _text(lease.owner), b"%d" % lease.fence)
+            and int(control) <= seen
+            and not self._session.ended(lease.owner)
+        )
+
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         answer = await self._ask(scripts.post, _text(run_id), self._nonce(), *_flat(entries))
         match answer:

@@ -34,6 +34,7 @@ from .errors import (
 from .hints import Board
 from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
+    CONTROL,
     LIVE,
     RUN,
     advance,
@@ -138,6 +139,10 @@ class SqliteTransport:
             return run
 
         return await self._engine.write(work)
+
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        row = self._engine.glance(CONTROL, (lease.run_id, lease.owner, lease.fence))
+        return row is not None and row[0] <= seen
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:

@@ -23,6 +23,9 @@ RUN = (
 
 ONE = f"SELECT {RUN} FROM runs WHERE run_id = ?"
 
+CONTROL = "SELECT control_seq FROM runs WHERE run_id = ? AND owner = ? AND fence = ? AND state = 'running'"
+"""Of a run, if it is under this lease."""
+
 LIVE = "state IN ('queued', 'running', 'waiting')"
 
 

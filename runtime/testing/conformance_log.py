@@ -233,6 +233,38 @@ class LogRules:
         assert (await store.append(lease, entries(1), seen=2)).seq == 3
         assert (await store.append(lease, entries(1))).seq == 4
 
+    async def test_an_append_may_be_asked_about_before(self, store: Transport, other: Transport, clock: Clock) -> None:
+        """`may_append` says whether the lease is the run's current one, and writes nothing (law 4)."""
+        await create(store, "r")
+        assert not await store.may_append(Lease(run_id="none", owner="o", fence=1), seen=0)
+        assert not await store.may_append(Lease(run_id="r", owner="o", fence=1), seen=0)
+        (old,) = await store.claim("worker", terms("w"), limit=1, lease_s=10)
+        before = await store.run("r")
+        assert await store.may_append(old.lease, seen=0)
+        assert await other.may_append(old.lease, seen=0)
+        for wrong in ({"owner": "another"}, {"fence": 2}, {"fence": 0}):
+            assert not await store.may_append(msgspec.structs.replace(old.lease, **wrong), seen=0)
+        clock.advance(10)
+        assert await store.may_append(old.lease, seen=0)  # as for appends the fence decides, never the clock
+        assert await store.run("r") == before
+        (new,) = await claim(other, 1)
+        assert (await store.may_append(old.lease, seen=0), await store.may_append(new.lease, seen=0)) == (False, True)
+        await other.append(new.lease, entries(1), Finish(RunState.COMPLETED))
+        assert not await store.may_append(new.lease, seen=0)
+
+    async def test_a_control_record_is_known_to_whoever_asks_after_it_was_acknowledged(
+        self, store: Transport, other: Transport
+    ) -> None:
+        """Posted through another process, acknowledged, asked about at once: the answer knows of it (law 6)."""
+        lease = (await claimed(store)).lease
+        seen = 0
+        for _ in range(20):
+            assert await store.may_append(lease, seen=seen)
+            posted = await other.post("r", entries(1, "cancel.requested"))
+            assert not await store.may_append(lease, seen=seen)
+            seen = posted.control_seq
+        assert await store.may_append(lease, seen=seen)
+
     @pytest.mark.parametrize("state", TERMINAL)
     async def test_nothing_follows_a_terminal_record(self, store: Transport, clock: Clock, state: RunState) -> None:
         """A run that ended is never due, claimed, appended or posted to again (law 2)."""
