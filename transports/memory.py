@@ -16,11 +16,22 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import msgspec
 
 from .contract import READY, Watch, control_topic, end_topic, log_topic
-from .errors import BlobNotFound, ControlPending, Fenced, InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunPruned
+from .errors import (
+    BlobNotFound,
+    ControlPending,
+    Fenced,
+    InvalidCursor,
+    KeyConflict,
+    RunEnded,
+    RunNotFound,
+    RunPruned,
+    TransportError,
+)
 from .hints import Board
 from .transitions import appended, claimed, posted, queued
 from .turns import Bucket, Gate, Turns, full_bucket, gate_of
 from .values import (
+    Append,
     Claim,
     Entry,
     Lane,
@@ -89,10 +100,25 @@ class MemoryTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
+        return self._append(Append(lease, entries, to, seen))
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        refusals: list[TransportError | None] = []
+        for append in appends:
+            try:
+                self._append(append)
+            except TransportError as refusal:
+                refusals.append(refusal)
+            else:
+                refusals.append(None)
+        return refusals
+
+    def _append(self, append: Append) -> Run:
+        lease, entries, to = append.lease, append.entries, append.to
         run = self._get(lease.run_id)
         if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
             raise Fenced(lease.run_id)
-        if seen is not None and run.control_seq > seen:
+        if append.seen is not None and run.control_seq > append.seen:
             raise ControlPending(run.run_id, run.control_seq)
         now = self._clock()
         self._write(run, entries, now)

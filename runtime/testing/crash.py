@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar
 import anyio
 import msgspec
 
-from ...transports import Entry, Lease, Run, RunState, Transition, Transport, open_transport
+from ...transports import Append, RunState, Transport, TransportError, open_transport
 from ..definitions import Workflow
 from ..log import fold_output, recorded_twice
 from ..records import Event
@@ -71,20 +71,18 @@ class Severed:
         self._left = after
         self._stands = stands
 
-    async def append(
-        self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
-    ) -> Run:
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
         """Append; nobody hears of the last one."""
         await self._pass()
         self._left -= 1
         if self._left == 0 and not self._stands:
             self.cut.set()
             await self._pass()
-        run = await self._inner.append(lease, entries, to, seen=seen)
+        refusals = await self._inner.append_all(appends)
         if self._left == 0:
             self.cut.set()
         await self._pass()
-        return run
+        return refusals
 
     async def _pass(self) -> None:
         if self.cut.is_set():
