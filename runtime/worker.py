@@ -5,6 +5,7 @@ The tree, and the reason for each strategy:
     worker            one_for_one, 3 in 30 s    its parts fail apart; when one keeps failing, the process should end
     ├─ router         permanent                 shared by all runs; holds the connections to the providers
     ├─ telemetry      permanent                 sends the spans of ended runs, if any are sent; outlives the runs
+    ├─ appenders      one_for_one, 3 in 30 s    append for all runs; outlive them, to bring their last words
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
     │  └─ <name>      one_for_one, 5 in 10 s    its pool of actors
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
@@ -49,6 +50,7 @@ from ..actors import (
     supervise,
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
+from .appender import APPENDERS, Appender
 from .calls import surround
 from .components import Components
 from .definitions import Workflow
@@ -115,6 +117,7 @@ class Worker:
         self._settings = settings
         self._watched = Watched(transport, meters, self._ended)
         self._transport = cast("Transport", self._watched)
+        self._appender = Appender(self._transport)
         self._senders = Senders(telemetry, meters)
         self._exporter = self._make_exporter(transport, telemetry, meters)
         self._workflows = workflows
@@ -250,6 +253,7 @@ class Worker:
             rng=self._rng,
             park_after_s=self._settings.park_after_s,
             held_until=held_until,
+            appender=self._appender,
         )
         run_id = run.run_id
 
@@ -266,7 +270,7 @@ class Worker:
             await runs.stop_child(run_id)
         self._runs[run_id] = run
         parts = (
-            ChildSpec(name="log", start=run.writer.run, restart=Restart.TRANSIENT),
+            ChildSpec(name="log", start=lambda: run.writer, restart=Restart.TRANSIENT),
             ChildSpec(name="body", start=body, restart=Restart.TRANSIENT, shutdown=0, significant=True),
             ChildSpec(name="control", start=run.control, restart=Restart.TRANSIENT, shutdown=0),
         )
@@ -351,6 +355,11 @@ class Worker:
             assert self._exporter is not None
             await self._exporter.run()
 
+        appenders = [
+            ChildSpec(name=str(n), start=self._appender.run, restart=Restart.TRANSIENT, shutdown=0)
+            for n in range(1, APPENDERS + 1)
+        ]
+        appends = SupervisorSpec(name="appenders", intensity=3, period=30.0, children=tuple(appenders))
         exporting = [ChildSpec(name="telemetry", start=export, shutdown=0)] if self._exporter is not None else []
         return SupervisorSpec(
             name="worker",
@@ -359,6 +368,7 @@ class Worker:
             children=(
                 ChildSpec(name="router", start=lambda: RouterHost(self._router)),
                 *exporting,
+                appends,
                 dynamic("components"),
                 dynamic("runs"),
                 ChildSpec(name="upkeep", start=self._upkeep(), shutdown=None),

@@ -34,6 +34,7 @@ from .errors import (
     RunNotFound,
     RunPruned,
     StoreUnavailable,
+    TransportError,
 )
 from .hints import Board
 from .redis_hints import Ear
@@ -54,6 +55,7 @@ from .redis_scripts import Script
 from .redis_server import UNREACHED, Elsewhere, Server, check, durability, hang_up, passing, read_info
 from .redis_url import parse_url
 from .values import (
+    Append,
     Claim,
     Entry,
     Finish,
@@ -156,26 +158,52 @@ class RedisTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
+        answer = await self._begin(Append(lease, entries, to, seen))
+        refusal = _refusal(answer, lease.run_id)
+        if refusal is not None:
+            raise refusal
+        return decode_run(answer[1])
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        answers = [self._begin(append) for append in appends]
+        refusals: list[TransportError | None] = []
+        try:
+            for append, answer in zip(appends, answers, strict=True):
+                try:
+                    refusals.append(_refusal(await answer, append.lease.run_id))
+                except StoreUnavailable as refusal:
+                    refusals.append(refusal)
+        finally:
+            for answer in answers:
+                answer.cancel()
+        return refusals
+
+    def _begin(self, append: Append) -> asyncio.Future[Any]:
+        lease = append.lease
         if self._session.ended(lease.owner):
-            raise Fenced(lease.run_id)
-        answer = await self._try(
+            return self._writes.answered([b"fenced"])
+        return self._writes.script(
             scripts.append,
+            b"" if self._clock is None else number(self._clock()),
             _text(lease.run_id),
             _text(lease.owner),
             b"%d" % lease.fence,
-            b"" if seen is None else b"%d" % seen,
+            b"" if append.seen is None else b"%d" % append.seen,
             self._nonce(),
-            *_transition(to),
-            *_flat(entries),
+            *_transition(append.to),
+            *_flat(append.entries),
         )
-        match answer:
-            case [b"ok", row]:
-                return decode_run(row)
-            case [b"control", seq]:
-                raise ControlPending(lease.run_id, int(seq))
-            case [b"fenced" | b"lost", *_]:
-                raise Fenced(lease.run_id)
-        raise _gone(answer, lease.run_id)
+
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        row = self._base + b"run:" + _text(lease.run_id)
+        state, owner, fence, control = await self._reads.command(
+            b"HMGET", row, b"state", b"owner", b"fence", b"control"
+        )
+        return (
+            (state, owner, fence) == (b"running", _text(lease.owner), b"%d" % lease.fence)
+            and int(control) <= seen
+            and not self._session.ended(lease.owner)
+        )
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         answer = await self._ask(scripts.post, _text(run_id), self._nonce(), *_flat(entries))
@@ -351,6 +379,17 @@ def _transition(to: Transition | None) -> tuple[bytes, bytes, bytes, bytes, byte
                 b"=" + _text(waiting_on),
                 b"%d" % seen,
             )
+
+
+def _refusal(answer: Sequence[Any], run_id: str) -> TransportError | None:
+    match answer:
+        case [b"ok", *_]:
+            return None
+        case [b"control", seq]:
+            return ControlPending(run_id, int(seq))
+        case [b"fenced" | b"lost", *_]:
+            return Fenced(run_id)
+    return _gone(answer, run_id)
 
 
 def _gone(answer: Sequence[bytes], run_id: str) -> RunNotFound:

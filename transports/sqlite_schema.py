@@ -36,14 +36,14 @@ WAL_RESET_BUG = (
 log = logging.getLogger("greenroom.sqlite")
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a connection in autocommit mode, to be used by one thread at a time.
+def connect(path: Path, *, read_only: bool = False, busy_s: float = BUSY_S) -> sqlite3.Connection:
+    """Open a connection in autocommit mode, to be used by one thread at a time; it waits so long for other processes.
 
     Raises:
         StoreUnavailable: the file cannot be opened.
     """
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise unavailable(path, error) from None
     try:

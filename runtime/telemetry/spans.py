@@ -114,6 +114,7 @@ class _Run:
                 self._close(record.step, ts, "failed", record.error)
             case records.StepCompleted() as record:
                 if (span := self._close(record.step, ts, "completed")) is not None:
+                    span.started = min(span.started, ts - record.seconds)  # its start may have been written with it
                     span.attributes[names.SOURCE] = record.source
                     self._text(span, names.STEP_RESULT, record.result)
             case records.LLMCall() as record:

@@ -124,9 +124,9 @@ class Deadly:
         self._inner = inner
         self._left = after
 
-    async def append(self, *args: Any, **kwargs: Any) -> Any:
+    async def append_all(self, appends: Any) -> Any:
         """Append, and perhaps die."""
-        done = await self._inner.append(*args, **kwargs)
+        done = await self._inner.append_all(appends)
         self._left -= 1
         if not self._left:
             os.kill(os.getpid(), signal.SIGKILL)

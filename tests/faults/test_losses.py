@@ -117,14 +117,13 @@ async def test_a_worker_whose_heartbeat_is_never_answered_gives_its_runs_up(stor
 class Slow:
     """A store whose answers to some appends take their time."""
 
-    def __init__(self, inner: Transport, kind: str, seconds: float) -> None:
-        self._inner, self._kind, self._seconds = inner, kind, seconds
+    def __init__(self, inner: Transport, seconds: float) -> None:
+        self._inner, self._seconds = inner, seconds
 
-    async def append(self, lease: Lease, entries: Any, *args: Any, **kwargs: Any) -> Any:
-        done = await self._inner.append(lease, entries, *args, **kwargs)
-        if any(entry.kind == self._kind for entry in entries):
-            await anyio.sleep(self._seconds)
-        return done
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        answer = await self._inner.may_append(lease, seen=seen)
+        await anyio.sleep(self._seconds)
+        return answer
 
     async def renew(self, leases: Any, **kwargs: Any) -> Any:
         if leases:
@@ -147,7 +146,7 @@ async def test_no_component_starts_once_the_lease_may_be_over_by_the_worker_s_ow
     async def late() -> int:
         return await call_out()
 
-    slow: Any = Slow(store, "step.started", LEASE_S + 0.2)
+    slow: Any = Slow(store, LEASE_S + 0.2)
     async with working(slow, late) as (runs, _):
         run, _ = await runs.start("late", b"{}")
         await anyio.sleep(LEASE_S + 1.5)
