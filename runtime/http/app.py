@@ -24,6 +24,7 @@ from ..runs import Runs
 from ..telemetry import Meters
 from . import dashboard, openapi, views
 from .chat import ChatResource
+from .fleet import FleetResource
 from .guard import Guard
 from .inlets import InletResource
 from .metrics import MetricsResource
@@ -57,7 +58,7 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
-    metrics = MetricsResource(supply, meters or Meters())
+    fleet, metrics = FleetResource(supply), MetricsResource(supply, meters or Meters())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -84,6 +85,8 @@ def api(
             Route("/v1/chat/{workflow}/{chat_id}/stop", chat.stop, methods=["POST"]),
             Route("/v1/workflows", system.workflows),
             Route("/v1/system/workers", system.workers),
+            Route("/v1/system/tree", fleet.tree),
+            Route("/v1/system/providers", fleet.providers),
             Route("/livez", system.live),
             Route("/readyz", system.ready),
             Route("/metrics", metrics.show),

@@ -18,6 +18,7 @@ from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
 from .chat import ChatTurn
+from .fleet import PROVIDERS_EXAMPLE, TREE_EXAMPLE, ProviderList, TreeList
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
@@ -83,6 +84,7 @@ def _alone(type_: Any) -> Json:
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
     told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
+    told += [TreeList, ProviderList]
     own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
@@ -290,6 +292,10 @@ def _system_paths() -> Json:
     return {
         "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
         "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
+        "/v1/system/tree": _looked("show_tree", "The workers' supervision trees.", TREE_EXAMPLE),
+        "/v1/system/providers": _looked(
+            "show_providers", "How the deployments fare over the workers.", PROVIDERS_EXAMPLE
+        ),
         "/livez": plain("live", "Whether the process answers.", health),
         "/readyz": plain("ready", "Whether to send requests here.", health, Kind.DRAINING, Kind.STORE_UNAVAILABLE),
         "/metrics": {
@@ -302,6 +308,17 @@ def _system_paths() -> Json:
         },
         "/openapi.json": plain("openapi", "This document.", anything),
     }
+
+
+def _looked(name: str, summary: str, example: TreeList | ProviderList) -> Json:
+    """An answer that changes with the workers' heartbeats; it is empty until a worker has noticed that it is wanted."""
+    shown = {"200": _json(summary, _ref(type(example).__name__)), "304": _empty("It has not changed.")}
+    shown["200"]["content"][JSON]["example"] = msgspec.to_builtins(example)
+    parameters = [_header("If-None-Match", "The ETag of what is known.")]
+    if isinstance(example, TreeList):
+        parameters.append(_query("worker", {"type": "string", "description": "The name of one worker."}))
+    operation = {"operationId": name, "summary": summary, "tags": ["system"], "parameters": parameters}
+    return {"get": {**operation, "responses": shown | _problems(Kind.STORE_UNAVAILABLE)}}
 
 
 def _get(name: str, summary: str, responses: Json, parameters: Iterable[Json] = (), kinds: Iterable[Kind] = ()) -> Json:
