@@ -23,6 +23,7 @@ from ..errors import GreenroomError
 from ..runs import Runs
 from ..telemetry import Meters
 from . import dashboard, openapi, views
+from .bulk import BulkResource
 from .chat import ChatResource
 from .fleet import FleetResource
 from .guard import Guard
@@ -58,6 +59,7 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
+    bulk = BulkResource(supply, options)
     fleet, metrics = FleetResource(supply), MetricsResource(supply, meters or Meters())
 
     @asynccontextmanager
@@ -69,6 +71,8 @@ def api(
         routes=[
             Route("/v1/workflows/{workflow}/runs", run.create, methods=["POST"]),
             Route("/v1/runs", run.list),
+            Route("/v1/runs/cancel", bulk.cancel, methods=["POST"]),
+            Route("/v1/runs/retry", bulk.retry, methods=["POST"]),
             Route("/v1/runs/{run_id}", run.show),
             Route("/v1/runs/{run_id}/result", run.result),
             Route("/v1/runs/{run_id}/events", run.events),
