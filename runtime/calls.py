@@ -64,6 +64,10 @@ def llm_record(call: CallRecord) -> LLMCall:
         stream=call.stream,
         reason=call.reason,
         operation="embeddings" if call.path == "/embeddings" else "chat",
+        cached_tokens=call.remarks.cached_tokens,
+        reasoning_tokens=call.remarks.reasoning_tokens,
+        response_id=call.remarks.response_id,
+        finish_reasons=call.remarks.finish_reasons,
         attempts=tuple(
             LLMAttempt(deployment=a.deployment, outcome=a.outcome, seconds=a.latency_s, error=a.error or "")
             for a in call.attempts

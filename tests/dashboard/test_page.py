@@ -230,7 +230,8 @@ async def test_a_step_s_details_say_where_its_llm_calls_went_and_why(house: Hous
     await page.get_by_role("row", name="analyse").nth(2).click()
     details = page.get_by_label("Details of the selection")
     for words in (
-        "2 attempts", "RateLimited", "gpt-5-mini", "openai-east", "812 in, 143 out", "$0.00049", "First token",
+        "2 attempts", "RateLimited", "gpt-5-mini", "openai-east", "812 in (640 cached), 143 out (64 for reasoning)",
+        "stop", "chatcmpl-B9xQ2", "$0.00049", "First token",
         "most tokens to spare of 3 deployments", "429: quota exceeded", "reading post 2", "after 1", "worker-1",
     ):  # fmt: skip
         await expecting(details).to_contain_text(words)
