@@ -261,9 +261,11 @@ async def test_the_timeline_is_a_treegrid_for_the_keyboard(house: House, visitor
     await expecting(here).to_contain_text("analyse")
     await page.keyboard.press("End")
     await expecting(here).to_contain_text("write")
+    await expecting(page.get_by_label("Details of the selection")).to_contain_text("StreamCut")
+    await page.keyboard.press("ArrowUp")
+    await expecting(here).to_contain_text("report")
     await page.keyboard.press("Enter")
     await expecting(page.get_by_role("button", name="Fit")).to_be_enabled()
-    await expecting(page.get_by_label("Details of the selection")).to_contain_text("StreamCut")
 
 
 async def test_five_thousand_steps_are_drawn_a_screenful_at_a_time(house: House, visitor: Visitor) -> None:
