@@ -27,7 +27,7 @@ from .ref import Ref
 from .registry import Registry
 from .restarts import Restarts
 from .spec import TEMPORARY, AnySpec, AutoShutdown, ChildSpec, SupervisorSpec, child_spec
-from .survey import ChildCount, TreeStatistics, count, node, totals
+from .survey import ChildCount, TreeStatistics, count, node, totals, worst
 from .tree import TreeNode
 
 M = TypeVar("M")
@@ -153,14 +153,20 @@ class Supervisor:
         """The groups of the whole tree."""
         return self._hosts.system.groups
 
-    def tree(self) -> TreeNode:
-        """Return a snapshot of this supervisor and all below it."""
-        below = tuple(_node(child) for child in self._children.values())
+    def tree(self, widest: int | None = None) -> TreeNode:
+        """Return a snapshot of this supervisor and all below it.
+
+        Args:
+            widest: of how many children of one supervisor at most; the others are counted as omitted. None: of all.
+        """
+        below = tuple(_node(child, widest) for child in worst(self._children.values(), widest))
+        omitted = len(self._children) - len(below)
         place = self._place
         if place is not None and not self.ended:
-            return node(place, below)
+            return node(place, below, omitted)
         state = STOPPED if self.ended else STOPPING if self._stopping else RUNNING
-        return TreeNode(path=self.path, kind=self.spec.strategy.value, state=state.value, children=below)
+        kind = self.spec.strategy.value
+        return TreeNode(path=self.path, kind=kind, state=state.value, children=below, omitted=omitted)
 
     def statistics(self) -> TreeStatistics:
         """Return the totals of this supervisor and all below it."""
@@ -468,6 +474,6 @@ def _handle(child: Child) -> Ref[Any] | Supervisor:
     return child.ref
 
 
-def _node(child: Child) -> TreeNode:
+def _node(child: Child, widest: int | None) -> TreeNode:
     life = child.life
-    return life.tree() if isinstance(life, Supervisor) and not life.ended else node(child)
+    return life.tree(widest) if isinstance(life, Supervisor) and not life.ended else node(child)
