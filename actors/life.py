@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import NoneType
 from typing import Any, Protocol
 
 from . import link
@@ -22,12 +23,17 @@ from .actor import Actor, Context
 from .circle import LIVES
 from .errors import StrayCancellation
 from .host import Host, Hosts, Outcome
-from .mailbox import Mailbox
+from .mailbox import BATCH, NO_ROOM, Mailbox
 from .messages import CRASHED, KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore, Stop
 from .stash import Stashed
 
-CHUNKS = tuple(range(left or 8) for left in range(8))
-"""A host looks at the clock when what is left of its turn is a multiple of eight: by the rest, the messages before."""
+LOOKS = (8, 16, 32, *range(64, BATCH + 1, 32))
+"""A host looks at the clock after so many messages of its turn: seldom, once it has shown that it is quick."""
+
+CHUNKS = tuple(
+    range(min((look for look in LOOKS if look > done), default=done) - done) for done in range(BATCH, -1, -1)
+)
+"""By what is left of a turn: the messages before the next look."""
 
 
 class Place(Protocol):
@@ -165,7 +171,7 @@ class ActorLife:
             if mailbox.queue or mailbox.control:
                 hosts.enter(self)
             else:
-                mailbox.sleeper = self
+                mailbox.sleep(self)
 
     def wake(self) -> None:
         """Mail has come."""
@@ -248,13 +254,13 @@ class ActorLife:
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
-        plain: type | None = None  # of what the handler returned last that is not to be awaited
+        plain: type = NoneType  # of what the handler returned last that is not to be awaited
         first = left = host.left
         done = 0
         item: Any = None
         try:
             while left:
-                for done in CHUNKS[left & 7]:
+                for done in CHUNKS[left]:
                     if queue and not mailbox.alert:
                         item = queue.popleft()
                     elif mailbox.control:
@@ -269,12 +275,13 @@ class ActorLife:
                         host.left = left - done
                         mailbox.handled += first - left + done
                         mailbox.sleeper = self
+                        mailbox.room = NO_ROOM
                         if not self._housed:
                             self.host = None
                         return False
                     if type(item) is not Ask:
                         result = receive(item)
-                        if result is None or type(result) is plain:
+                        if type(result) is plain or result is None:
                             continue
                         if not hasattr(result, "__await__"):
                             plain = type(result)

@@ -8,7 +8,8 @@ Laws kept here:
 - Order: messages of one sender arrive in the order in which they were sent; waiting senders are served first come,
   first served. While senders wait the queue is full, so nobody overtakes them.
 - The control lane (stop, down) is ahead of all messages.
-- No wake-up is lost: whoever puts something in takes the `sleeper` and wakes it, once per batch.
+- No wake-up is lost: while the reader sleeps there is no free room, so whoever puts something in comes to `put`, takes
+  the `sleeper` and wakes it, once per batch.
 - A canceled `get` takes nothing; a canceled `send` has put its message in whole or not at all.
 """
 
@@ -16,8 +17,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from . import link
 from .errors import ActorDied, MailboxFull, StashFull
@@ -41,6 +43,12 @@ NOTHING: deque[Any] = deque()
 
 UNBOUNDED = 2**30 - 1
 """More than fit into memory; and the largest number that CPython compares quickly."""
+
+Room: TypeAlias = Iterator[None]
+"""Free places, handed out one by one: as many messages may be put in without another look at the mailbox."""
+
+NO_ROOM: Room = iter(())
+ENDLESS: Room = repeat(None)
 
 BATCH = 512
 """Messages that one actor may take before everybody else had a turn."""
@@ -78,7 +86,7 @@ class Mailbox(Generic[M]):
         self.ref: Ref[M]
         self.spec = spec
         self.queue = NOTHING
-        self.room = 0
+        self.room = NO_ROOM  # at most what is free; used up while the reader sleeps, or nobody reads
         self.alert = False  # True whenever something is in the control lane, or senders wait
         self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
         self.control: deque[ExitReason | Down | Exited] | None = None
@@ -203,7 +211,7 @@ class Mailbox(Generic[M]):
     def unstash(self) -> None:
         """Put all that was stashed ahead of the queue, in the order in which it was sent."""
         if self.aside is not None and self.aside.stash:
-            self.open().extendleft(reversed(self.aside.stash))
+            self.push_front(self.aside.stash)
             self.aside.stash.clear()
             self.rouse()
 
@@ -233,7 +241,7 @@ class Mailbox(Generic[M]):
             if self._getter is not None:
                 raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")
             self._getter = self.system.loop.create_future()
-            self.sleeper = self
+            self.sleep(self)
             try:
                 await self._getter
             finally:
@@ -285,22 +293,26 @@ class Mailbox(Generic[M]):
         Raises:
             MailboxFull: by policy.
         """
-        queue = self.queue
-        if self.room <= 0:
-            if self.end is not None:
-                self.drop(item, self.end)
-                return True
-            queue = self.open()
-        elif len(queue) >= self.room:
-            overflow = self.spec.overflow
-            if overflow is BLOCK:
-                return False
-            if overflow is FAIL:
-                raise MailboxFull(self.path, self.room)
-            if overflow is DROP_NEWEST:
-                self.drop(item, "the mailbox is full")
-                return True
-            self.drop(queue.popleft(), "the mailbox is full")
+        if self.end is not None:
+            self.drop(item, self.end)
+            return True
+        queue = self.open()
+        capacity = self.spec.capacity
+        if capacity is None:
+            self.room = ENDLESS
+        else:
+            free = capacity - len(queue)
+            if free <= 0:
+                overflow = self.spec.overflow
+                if overflow is BLOCK:
+                    return False
+                if overflow is FAIL:
+                    raise self.full()
+                if overflow is DROP_NEWEST:
+                    self.drop(item, "the mailbox is full")
+                    return True
+                self.drop(queue.popleft(), "the mailbox is full")
+            self.room = repeat(None, free - 1)
         queue.append(item)
         self.rouse()
         return True
@@ -309,8 +321,11 @@ class Mailbox(Generic[M]):
         """Return the queue, made if there is none."""
         if self.queue is NOTHING:
             self.queue = deque()
-            self.room = self.spec.capacity or UNBOUNDED
         return self.queue
+
+    def full(self) -> MailboxFull:
+        """Return the error that says so."""
+        return MailboxFull(self.path, self.spec.capacity or 0)
 
     async def put_in_turn(self, item: Any) -> None:
         """Put in like `put`, waiting for room behind those who already wait."""
@@ -329,7 +344,8 @@ class Mailbox(Generic[M]):
     def admit(self) -> None:
         """Fill the room that was made with the messages of those who wait longest."""
         senders = self.senders
-        while senders and len(self.queue) < self.room:
+        capacity = self.spec.capacity or UNBOUNDED
+        while senders and len(self.queue) < capacity:
             item, place = senders.popleft()
             if not _given_up(item, place):
                 self.queue.append(item)
@@ -351,6 +367,16 @@ class Mailbox(Generic[M]):
         else:
             self.control.append(signal)
         self.rouse()
+
+    def sleep(self, sleeper: Sleeper) -> None:
+        """Nothing is there to handle: whoever puts something in is to wake the reader."""
+        self.sleeper = sleeper
+        self.room = NO_ROOM
+
+    def push_front(self, items: Sequence[Any]) -> None:
+        """Put messages ahead of the queue, whether there is room or not."""
+        self.open().extendleft(reversed(items))
+        self.room = NO_ROOM
 
     def rouse(self) -> None:
         """Wake the reader if it sleeps."""
@@ -385,7 +411,7 @@ class Mailbox(Generic[M]):
             if self.aside is None:
                 self.aside = Aside()
             again, spent = self.aside.try_again(items, self.count())
-            self.open().extendleft(reversed(again))
+            self.push_front(again)
         self._drop_all(spent, reason)
 
     def abandon(self, ask: Ask) -> None:
@@ -416,11 +442,7 @@ class Mailbox(Generic[M]):
         if type(item) is Ask:
             message = item.message
             if not item.reply.done():
-                item.reply.set_exception(
-                    MailboxFull(self.path, self.spec.capacity or 0)
-                    if isinstance(reason, str)
-                    else ActorDied(self.path, reason)
-                )
+                item.reply.set_exception(self.full() if isinstance(reason, str) else ActorDied(self.path, reason))
         self.dropped += 1
         self.system.dead_letters += 1
         if self.system.listener is not None:
@@ -451,7 +473,7 @@ class Mailbox(Generic[M]):
         if self.end is not None:
             return
         self.end = reason
-        items, self.queue, self.room = self.queue, NOTHING, 0
+        items, self.queue, self.room = self.queue, NOTHING, NO_ROOM
         if self._ending is not None:
             self._ending.set(reason)
         for item in items:
