@@ -14,6 +14,7 @@ Laws kept here:
 from __future__ import annotations
 
 import asyncio
+from asyncio import iscoroutine
 from collections.abc import Awaitable, Callable
 from types import NoneType
 from typing import Any, Protocol
@@ -23,17 +24,12 @@ from .actor import Actor, Context
 from .circle import LIVES
 from .errors import StrayCancellation
 from .host import Host, Hosts, Outcome
-from .mailbox import BATCH, NO_ROOM, Mailbox
+from .inline import Begun, raised, returned
+from .mailbox import NO_ROOM, Mailbox
 from .messages import CRASHED, KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore, Stop
+from .reader import LATER
 from .stash import Stashed
-
-LOOKS = (8, 16, 32, *range(64, BATCH + 1, 32))
-"""A host looks at the clock after so many messages of its turn: seldom, once it has shown that it is quick."""
-
-CHUNKS = tuple(
-    range(min((look for look in LOOKS if look > done), default=done) - done) for done in range(BATCH, -1, -1)
-)
-"""By what is left of a turn: the messages before the next look."""
+from .turn import CHUNKS
 
 
 class Place(Protocol):
@@ -140,11 +136,13 @@ class ActorLife:
     __slots__ = (
         "_actor",
         "_asked",
+        "_begun",
         "_context",
         "_hosts",
         "_housed",
         "_mailbox",
         "_place",
+        "_prompt",
         "ended",
         "host",
         "path",
@@ -159,6 +157,8 @@ class ActorLife:
         self._hosts = hosts
         self.host: Host | None = None
         self._housed = False
+        self._prompt = actor.plain  # whether the next question may be handled inline
+        self._begun: Begun | None = None
         self._asked: Ask | None = None
         self._context: Context[Any] = Context(mailbox)
         actor.context = self._context
@@ -184,6 +184,66 @@ class ActorLife:
             if hosts.bell is not None or hosts.dispatcher is None:
                 hosts.ring()
 
+    def answer(self, message: Any) -> Any:
+        """Handle a question in the turn of its asker; see `inline`."""
+        hosts, mailbox = self._hosts, self._mailbox
+        begun = hosts.inline.begin() if self._prompt and not self._housed else None
+        if begun is None:
+            return LATER
+        mailbox.sleeper = None
+        self._begun = begun
+        try:
+            result = begun.context.run(self._actor.receive, message)
+            handling = result if hasattr(result, "__await__") else None
+        except BaseException as error:
+            handling = raised(error)
+        if handling is None:
+            if self.ended:  # killed by its own handler
+                hosts.inline.pass_on(begun)
+                return result
+            if not (mailbox.queue or mailbox.alert) and hosts.inline.end(begun):
+                self._begun = None
+                mailbox.handled += 1
+                mailbox.sleep(self)
+                return result
+            handling = returned(result)
+        return self._pass_on(begun, message, handling)
+
+    def _pass_on(self, begun: Begun, message: Any, handling: Awaitable[Any]) -> Ask:
+        """Have a host end what was begun inline."""
+        hosts = self._hosts
+        begun.ask = ask = Ask(message, hosts.loop.create_future())
+        begun.handling = handling
+        context = hosts.inline.pass_on(begun)
+        if self.ended:
+            self._drop_begun(begun, ask, KILLED)
+        elif context is None:
+            hosts.enter(self)
+        else:
+            self._housed = True
+            self.host = hosts.house(self, context)
+        return ask
+
+    def _take_over(self, begun: Begun, host: Host) -> Awaitable[None]:
+        """End what was begun inline: whoever interrupted it meanwhile does so as soon as it waits."""
+        assert begun.ask is not None
+        assert begun.handling is not None
+        self._begun = None
+        host.left -= 1
+        if begun.sentence is not None:
+            self._hosts.loop.call_soon(self._carry_out, begun.sentence)
+        if begun.ask.reply.cancelled():
+            self._hosts.loop.call_soon(self.interrupt, begun.ask)
+        return self._await(begun.ask, self._answer(begun.ask, begun.handling, host), host)
+
+    def _drop_begun(self, begun: Begun, ask: Ask, reason: ExitReason) -> None:
+        self._begun = None
+        if isinstance(begun.handling, asyncio.Future):
+            begun.handling.cancel()
+        elif iscoroutine(begun.handling):
+            begun.handling.close()
+        self._mailbox.lose((ask,), reason)
+
     def shut_down(self) -> None:
         """End it after the message in hand."""
         if self.host is None and not self._actor.hooked and self._mailbox.sleeper is self:
@@ -201,7 +261,13 @@ class ActorLife:
     def condemn(self, reason: ExitReason) -> None:
         """End it: at the await where it is, or after the message in hand. `stopped` runs."""
         self._mailbox.signal(reason)
-        host = self.host
+        if self._begun is not None:
+            self._begun.sentence = reason if self._begun.ask is not None else None
+        else:
+            self._carry_out(reason)
+
+    def _carry_out(self, reason: ExitReason) -> None:
+        host = self.host if not self.ended else None
         task = host.task if host is not None and host.handling else None
         if task is not None and task is not asyncio.current_task() and _sentence(self._mailbox) is None:
             link.ties_of(self._mailbox).sentence = reason
@@ -209,7 +275,7 @@ class ActorLife:
 
     def interrupt(self, ask: Ask) -> None:
         """Cancel the handling of this question, if it is under way."""
-        if self._asked is ask and self.host is not None and self.host.task is not None:
+        if self._asked is ask and not ask.abandoned and self.host is not None and self.host.task is not None:
             ask.abandoned = True
             self.host.task.cancel()
 
@@ -251,6 +317,8 @@ class ActorLife:
         if self.ended:
             return False
         self.host = host
+        if self._begun is not None:
+            return self._take_over(self._begun, host)
         mailbox = self._mailbox
         queue = mailbox.queue
         receive = self._actor.receive
@@ -276,6 +344,7 @@ class ActorLife:
                         mailbox.handled += first - left + done
                         mailbox.sleeper = self
                         mailbox.room = NO_ROOM
+                        self._prompt = first - left + done == 1
                         if not self._housed:
                             self.host = None
                         return False
@@ -392,6 +461,8 @@ class ActorLife:
         if self.ended:
             return
         self.ended = True
+        if self._begun is not None and self._begun.ask is not None:
+            self._drop_begun(self._begun, self._begun.ask, reason)
         if self._context.timers:
             for timer in tuple(self._context.timers):
                 timer.cancel()
@@ -399,7 +470,9 @@ class ActorLife:
         self._place.exited(reason)
 
 
-LIVES.update(method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run, ActorLife._await))
+LIVES.update(
+    method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run, ActorLife.answer, ActorLife._await)
+)
 
 
 def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReason:

@@ -26,8 +26,9 @@ from .errors import ActorDied, MailboxFull, StashFull
 from .events import DeadLetter
 from .messages import CRASHED, Ask, Down, Ending, Exited, ExitReason, Request, Stop, answered, expired
 from .overflow import BLOCK, DROP_NEWEST, FAIL, RETRY, MailboxSpec, MailboxStatistics
-from .reader import Reader, Sleeper
+from .reader import LATER, Reader, Sleeper
 from .stash import Aside
+from .turn import BATCH
 
 if TYPE_CHECKING:
     from .group import Groups
@@ -49,9 +50,6 @@ Room: TypeAlias = Iterator[None]
 
 NO_ROOM: Room = iter(())
 ENDLESS: Room = repeat(None)
-
-BATCH = 512
-"""Messages that one actor may take before everybody else had a turn."""
 
 
 class Mailbox(Generic[M]):
@@ -240,13 +238,14 @@ class Mailbox(Generic[M]):
                 continue
             if self._getter is not None:
                 raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")
-            self._getter = self.system.loop.create_future()
+            self._getter = getter = self.system.loop.create_future()
             self.sleep(self)
             try:
-                await self._getter
+                await getter
             finally:
                 self._getter = None
                 self.sleeper = None
+                self.system.waking -= not getter.cancelled()
             self._count_turn()
 
     def _count_turn(self) -> None:
@@ -280,10 +279,15 @@ class Mailbox(Generic[M]):
         self._asked.setdefault(id(item.message), deque()).append(item)
         return cast(M, item.message)
 
+    def answer(self, message: Any) -> Any:
+        """A function actor handles messages in its own task only."""
+        return LATER
+
     def wake(self) -> None:
         """Resume the function actor that waits in `get`."""
         if self._getter is not None and not self._getter.done():
             self._getter.set_result(None)
+            self.system.waking += 1
 
     # What the kernel uses
 

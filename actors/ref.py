@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar, overload
 
 from .circle import ASKS, circle
-from .errors import AskCircle, MailboxFull
+from .errors import AskCircle
 from .mailbox import Mailbox
 from .messages import Ask, ExitReason, Request
+from .reader import LATER
 
 M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
@@ -93,14 +94,12 @@ class Ref(Generic[M_contra]):
         """
         mailbox = self.mailbox
         system = mailbox.system
-        reply = system.loop.create_future()
-        ask = Ask(message, reply)
-        deadline = None
-        if timeout is not None:
-            deadline = system.deadlines.after(timeout)
-            deadline.add(reply, mailbox.path)
-        try:
-            if mailbox.sleeper is None and mailbox.reader is not None and mailbox.reader.host is not None:
+        asked = 0.0 if timeout is None else system.loop.time()
+        sleeper = mailbox.sleeper
+        ask = LATER if sleeper is None else sleeper.answer(message)
+        if ask is LATER:
+            ask = Ask(message, system.loop.create_future())
+            if sleeper is None and mailbox.reader is not None and mailbox.reader.host is not None:
                 _refuse_circle(mailbox)
             for _ in mailbox.room:
                 mailbox.queue.append(ask)
@@ -108,6 +107,14 @@ class Ref(Generic[M_contra]):
             else:
                 if not mailbox.put(ask):
                     mailbox.stand_in_line(ask, None)
+        elif type(ask) is not Ask:
+            return ask
+        reply = ask.reply
+        deadline = None
+        if timeout is not None:
+            deadline = system.deadlines.after(timeout)
+            deadline.add(reply, mailbox.path, asked)
+        try:
             return await reply
         except BaseException:
             mailbox.abandon(ask)
