@@ -251,7 +251,9 @@ class Host:
                 self.until = 0.0
                 continue
             if not self.left:
-                await self.yield_turn()
+                await asyncio.sleep(0)
+                self.left = BATCH
+                self.until = 0.0
             life = line.popleft()
             outcome = life.run(self)
             while outcome is not False and outcome is not True:

@@ -171,7 +171,8 @@ class ActorLife:
             if mailbox.queue or mailbox.control:
                 hosts.enter(self)
             else:
-                mailbox.sleep(self)
+                mailbox.sleeper = self
+                mailbox.room = NO_ROOM
 
     def wake(self) -> None:
         """Mail has come."""
@@ -344,7 +345,7 @@ class ActorLife:
                         mailbox.handled += first - left + done
                         mailbox.sleeper = self
                         mailbox.room = NO_ROOM
-                        self._prompt = first - left + done == 1
+                        self._prompt = done == 1
                         if not self._housed:
                             self.host = None
                         return False

@@ -297,6 +297,15 @@ class Mailbox(Generic[M]):
         Raises:
             MailboxFull: by policy.
         """
+        sleeper = self.sleeper
+        if sleeper is not None:  # who sleeps has an empty queue
+            self.sleeper = None
+            queue = self.queue
+            if queue is NOTHING:
+                queue = self.queue = deque()
+            queue.append(item)
+            sleeper.wake()
+            return True
         if self.end is not None:
             self.drop(item, self.end)
             return True
@@ -318,7 +327,6 @@ class Mailbox(Generic[M]):
                 self.drop(queue.popleft(), "the mailbox is full")
             self.room = repeat(None, free - 1)
         queue.append(item)
-        self.rouse()
         return True
 
     def open(self) -> deque[Any]:

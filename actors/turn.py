@@ -8,7 +8,7 @@ BATCH = 512
 TURN = 0.002
 """Seconds."""
 
-LOOKS = (8, 16, 32, *range(64, BATCH + 1, 32))
+LOOKS = (8, 16, 32, *range(64, BATCH + 1, 64))
 """The clock is looked at after so many messages of a turn: less often, once it has shown that it is a quick one."""
 
 CHUNKS = tuple(
