@@ -18,10 +18,11 @@ from typing import Any
 
 from . import link
 from .actor import Actor, Context
+from .box import NO_ROOM
 from .circle import LIVES
 from .host import Host, Hosts, Outcome
 from .inline import Begun, raised, returned
-from .mailbox import NO_ROOM, Mailbox
+from .mailbox import Mailbox
 from .messages import KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore
 from .reader import LATER
 from .stash import Stashed
