@@ -88,6 +88,9 @@ class Transport(Protocol):
     durability: str
     """One sentence: what an acknowledged write survives."""
 
+    forgets: bool
+    """Whether a log may lose its last records and go on (a failover to a server that lacks them)."""
+
     async def create(self, new: NewRun) -> tuple[Run, bool]:
         """Write a run and its first records (from seq 1), due at `new.due`; return its row and whether it is new.
 

@@ -48,6 +48,7 @@ class MemoryTransport:
     url = "memory://"
     blob_bytes: int | None = None
     durability = "an acknowledged write survives nothing: it ends with the process"
+    forgets = False
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

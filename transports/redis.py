@@ -82,6 +82,7 @@ class RedisTransport:
     """The contract over a Redis or Valkey server. Made by `open_redis`."""
 
     blob_bytes: int | None = None
+    forgets = True
 
     def __init__(
         self,

@@ -77,6 +77,7 @@ class SqliteTransport:
         "an acknowledged write survives the end of any process and, as far as the disk keeps its word about fsync, "
         "the loss of power (WAL, synchronous=FULL)"
     )
+    forgets = False
 
     def __init__(self, engine: Engine, board: Board, url: str, clock: Callable[[], float]) -> None:
         self.url = url

@@ -354,7 +354,8 @@ def _query(name: str, schema: Json) -> Json:
 
 
 def _after() -> Json:
-    return _query("after", {"type": "integer", "minimum": 0, "default": 0})
+    event = {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{8}$"}
+    return _query("after", {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, event], "default": 0})
 
 
 def _limit(default: int) -> Json:
@@ -385,6 +386,7 @@ _EVENT_PAGE: Json = {
     "properties": {
         "data": {"type": "array", "items": {"$ref": _REF + "Event"}},
         "next_after": {"type": "integer"},
+        "cursor": {"type": "string", "description": "For `after`, where the store needs more than a number."},
         "complete": {"type": "boolean"},
     },
 }

@@ -80,7 +80,7 @@ class Severed:
     def __getattr__(self, name: str) -> Any:
         """Everything else passes until the line is cut."""
         method = getattr(self._inner, name)
-        if name in ("watch", "url", "durability"):
+        if name in ("watch", "url", "durability", "forgets"):
             return method
 
         async def call(*args: Any, **kwargs: Any) -> Any:
