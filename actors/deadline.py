@@ -59,10 +59,16 @@ class Timeout:
         self._waiting: OrderedDict[asyncio.Future[Any], tuple[float, str]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, reply: asyncio.Future[Any], path: str) -> None:
-        """Have a reply fail with AskTimeout, naming the actor's path, unless it is removed in time."""
+    def add(self, reply: asyncio.Future[Any], path: str, asked: float) -> None:
+        """Have a reply fail with AskTimeout, naming the actor's path, unless it is removed in time.
+
+        Args:
+            reply: of a question that is not older than one added before.
+            path: of the actor that is asked.
+            asked: when, on the loop's clock.
+        """
         loop = self._deadlines.loop
-        when = loop.time() + self._seconds
+        when = asked + self._seconds
         self._waiting[reply] = when, path
         if self._timer is None:
             self._timer = loop.call_at(when, self._expire, when)

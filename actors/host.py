@@ -30,11 +30,9 @@ except ImportError:
     sniffio = None  # type: ignore[assignment]
 
 from .events import Listener
-from .mailbox import BATCH
+from .inline import LIMIT, Inline
 from .system import System
-
-TURN = 0.002
-"""Seconds that a host may work before it lets the event loop turn."""
+from .turn import BATCH, TURN
 
 SPARE = 64
 """Idle hosts that are kept for later."""
@@ -65,9 +63,10 @@ class Hosts:
     Args:
         group: owns every host.
         listener: hears kernel events; None costs nothing.
+        inline: questions that are handled in the turn of their asker, in each turn of the loop.
     """
 
-    def __init__(self, group: TaskGroup, listener: Listener | None) -> None:
+    def __init__(self, group: TaskGroup, listener: Listener | None, inline: int = LIMIT) -> None:
         self.system = System(listener)
         self.listener = listener
         self.loop = asyncio.get_running_loop()
@@ -77,6 +76,7 @@ class Hosts:
         if sniffio is not None:
             self.context.run(sniffio.current_async_library_cvar.set, "asyncio")
         self.line: deque[Life] = deque()
+        self.inline = Inline(self.system, self.clock, self.context, self.line, inline)
         self.dispatcher: Host | None = None
         self.bell: asyncio.Future[None] | None = None
         self.idle: list[Host] = []
@@ -98,9 +98,9 @@ class Hosts:
         elif not bell.done():
             bell.set_result(None)
 
-    def house(self, life: Life) -> Host:
-        """Give it a task of its own."""
-        return self._spawn(life)
+    def house(self, life: Life, context: contextvars.Context | None = None) -> Host:
+        """Give it a task of its own, and the context variables of that context."""
+        return self._spawn(life, context)
 
     def look_after(self) -> None:
         """The dispatcher is about to await a handler: see in the next turn whether it hangs there."""
@@ -140,10 +140,10 @@ class Hosts:
         else:
             self.dispatcher = self._spawn(None)
 
-    def _spawn(self, life: Life | None) -> Host:
+    def _spawn(self, life: Life | None, context: contextvars.Context | None = None) -> Host:
         host = Host(self)
         name = life.path if life is not None else "greenroom host"
-        self.context.run(self._spawn_task, host, life, name)
+        (context or self.context).run(self._spawn_task, host, life, name)
         return host
 
     def _spawn_task(self, host: Host, life: Life | None, name: str) -> None:
@@ -215,14 +215,18 @@ class Host:
 
     async def park(self) -> None:
         """Wait for `unpark`."""
-        self._place = self._hosts.loop.create_future()
-        await self._place
+        self._place = place = self._hosts.loop.create_future()
+        try:
+            await place
+        finally:
+            self._hosts.system.waking -= not place.cancelled()
         self.begin()
 
     def unpark(self) -> None:
         """End the wait."""
         if self._place is not None and not self._place.done():
             self._place.set_result(None)
+            self._hosts.system.waking += 1
 
     async def yield_turn(self) -> None:
         """Let everybody else have a turn."""
@@ -247,7 +251,9 @@ class Host:
                 self.until = 0.0
                 continue
             if not self.left:
-                await self.yield_turn()
+                await asyncio.sleep(0)
+                self.left = BATCH
+                self.until = 0.0
             life = line.popleft()
             outcome = life.run(self)
             while outcome is not False and outcome is not True:

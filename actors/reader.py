@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .messages import Ask, ExitReason
 
@@ -10,11 +10,22 @@ if TYPE_CHECKING:
     from .host import Host
 
 
+LATER = object()
+"""Instead of an answer: the question has to be put into the mailbox."""
+
+
 class Sleeper(Protocol):
     """Whoever handles a mailbox's messages, while it has none to handle."""
 
     def wake(self) -> None:
         """Something has come."""
+        ...
+
+    def answer(self, message: Any) -> Any:
+        """Handle a question in the turn of its asker.
+
+        Return the answer; or LATER, and nothing has been done; or the Ask, and its reply will come.
+        """
         ...
 
 

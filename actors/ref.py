@@ -13,9 +13,10 @@ from __future__ import annotations
 from typing import Any, Generic, TypeVar, overload
 
 from .circle import ASKS, circle
-from .errors import AskCircle, MailboxFull
+from .errors import AskCircle
 from .mailbox import Mailbox
 from .messages import Ask, ExitReason, Request
+from .reader import LATER
 
 M_contra = TypeVar("M_contra", contravariant=True)
 R = TypeVar("R")
@@ -50,15 +51,11 @@ class Ref(Generic[M_contra]):
             MailboxFull: the mailbox is full and its overflow policy is BLOCK or FAIL.
         """
         mailbox = self.mailbox
-        queue = mailbox.queue
-        if len(queue) < mailbox.room:
-            queue.append(message)
-            sleeper = mailbox.sleeper
-            if sleeper is not None:
-                mailbox.sleeper = None
-                sleeper.wake()
-        elif not mailbox.put(message):
-            raise MailboxFull(mailbox.path, mailbox.room)
+        for _ in mailbox.room:
+            mailbox.queue.append(message)
+            return
+        if not mailbox.put(message):
+            raise mailbox.full()
 
     async def send(self, message: M_contra) -> None:
         """Put a message in the actor's mailbox, waiting for room if it is full; senders are served in order.
@@ -69,15 +66,10 @@ class Ref(Generic[M_contra]):
             MailboxFull: the mailbox is full and its overflow policy is FAIL.
         """
         mailbox = self.mailbox
-        queue = mailbox.queue
-        if len(queue) < mailbox.room:
-            queue.append(message)
-            sleeper = mailbox.sleeper
-            if sleeper is not None:
-                mailbox.sleeper = None
-                sleeper.wake()
-        else:
-            await mailbox.put_in_turn(message)
+        for _ in mailbox.room:
+            mailbox.queue.append(message)
+            return
+        await mailbox.put_in_turn(message)
 
     @overload
     async def ask(self, message: Request[R], *, timeout: float | None = None) -> R: ...
@@ -102,26 +94,27 @@ class Ref(Generic[M_contra]):
         """
         mailbox = self.mailbox
         system = mailbox.system
-        reply = system.loop.create_future()
-        ask = Ask(message, reply)
+        asked = 0.0 if timeout is None else system.loop.time()
+        sleeper = mailbox.sleeper
+        ask = LATER if sleeper is None else sleeper.answer(message)
+        if ask is LATER:
+            ask = Ask(message, system.loop.create_future())
+            if sleeper is None and mailbox.reader is not None and mailbox.reader.host is not None:
+                _refuse_circle(mailbox)
+            for _ in mailbox.room:
+                mailbox.queue.append(ask)
+                break
+            else:
+                if not mailbox.put(ask):
+                    mailbox.stand_in_line(ask, None)
+        elif type(ask) is not Ask:
+            return ask
+        reply = ask.reply
         deadline = None
         if timeout is not None:
             deadline = system.deadlines.after(timeout)
-            deadline.add(reply, mailbox.path)
+            deadline.add(reply, mailbox.path, asked)
         try:
-            if len(mailbox.queue) < mailbox.room:
-                mailbox.queue.append(ask)
-                sleeper = mailbox.sleeper
-                if sleeper is not None:
-                    mailbox.sleeper = None
-                    sleeper.wake()
-                elif mailbox.reader is not None and mailbox.reader.host is not None:
-                    _refuse_circle(mailbox, ask)
-            else:
-                if mailbox.sleeper is None:
-                    _refuse_circle(mailbox, ask)
-                if not mailbox.put(ask):
-                    mailbox.stand_in_line(ask, None)
             return await reply
         except BaseException:
             mailbox.abandon(ask)
@@ -138,9 +131,7 @@ class Ref(Generic[M_contra]):
 ASKS.add(Ref.ask.__code__)
 
 
-def _refuse_circle(mailbox: Mailbox[Any], ask: Ask) -> None:
+def _refuse_circle(mailbox: Mailbox[Any]) -> None:
     paths = circle(mailbox)
     if paths:
-        if mailbox.queue and mailbox.queue[-1] is ask:
-            mailbox.queue.pop()
         raise AskCircle(paths)

@@ -16,12 +16,15 @@ import anyio
 
 from .events import KernelEvent, Listener
 from .host import Hosts
+from .inline import LIMIT
 from .spec import SupervisorSpec
 from .supervisor import Supervisor
 
 
 @asynccontextmanager
-async def supervise(spec: SupervisorSpec, *, events: Listener | None = None) -> AsyncIterator[Supervisor]:
+async def supervise(
+    spec: SupervisorSpec, *, events: Listener | None = None, inline: int = LIMIT
+) -> AsyncIterator[Supervisor]:
     """Run a supervision tree around a block of code.
 
     On leaving, children stop in reverse order of their start, each within its shutdown time.
@@ -29,6 +32,8 @@ async def supervise(spec: SupervisorSpec, *, events: Listener | None = None) -> 
     Args:
         spec: the root.
         events: hears of every start, exit, restart, escalation and dead letter. Without it, crashes are logged.
+        inline: questions, in each turn of the event loop, that may be handled in the turn of their asker: by an actor
+            that has nothing else to do, if its `receive` is a plain method. 0: all of them go by the queue.
 
     Raises:
         StartFailed: a child did not start.
@@ -36,7 +41,7 @@ async def supervise(spec: SupervisorSpec, *, events: Listener | None = None) -> 
     """
     error: BaseException | None = None
     async with anyio.create_task_group() as group:
-        hosts = Hosts(group, _guarded(events) if events is not None else None)
+        hosts = Hosts(group, _guarded(events) if events is not None else None, inline)
         body = anyio.CancelScope()
         root = Supervisor(spec, spec.name, hosts, None, body.cancel)
         try:

@@ -25,9 +25,10 @@ class System:
         crashes: lives of actors and supervisors that ended abnormally.
         restarts: lives that followed another one in the same place.
         dead_letters: messages that no actor has handled.
+        waking: tasks of actors that have been woken and have not run yet.
     """
 
-    __slots__ = ("crashes", "dead_letters", "deadlines", "groups", "listener", "loop", "registry", "restarts")
+    __slots__ = ("crashes", "dead_letters", "deadlines", "groups", "listener", "loop", "registry", "restarts", "waking")
 
     def __init__(self, listener: Listener | None = None) -> None:
         self.loop = asyncio.get_running_loop()
@@ -38,3 +39,4 @@ class System:
         self.crashes = 0
         self.restarts = 0
         self.dead_letters = 0
+        self.waking = 0

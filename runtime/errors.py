@@ -17,7 +17,8 @@
     │   ├── RunCanceled
     │   └── RunTimedOut
     ├── WaitTimedOut        the run goes on, but the caller did not want to wait longer
-    └── CursorAhead         a reader's cursor lies beyond the end of the log
+    ├── CursorAhead         a reader's cursor lies beyond the end of the log
+    └── LogCutBack          the store lost records that a reader has, and has others in their place
 
 The layers below have trees of their own: `actors.ActorError`, `transports.TransportError`, `router.RouterError`.
 """
@@ -148,4 +149,16 @@ class CursorAhead(GreenroomError):
         super().__init__(f"cursor {after} is ahead of run {run_id}, which ends at {seq}: read again from 0")
         self.run_id = run_id
         self.after = after
+        self.seq = seq
+
+
+class LogCutBack(GreenroomError):
+    """The store lost records that a reader has, and has others in their place."""
+
+    def __init__(self, run_id: str, seq: int) -> None:
+        super().__init__(
+            f"record {seq} of run {run_id} is not the one that was read: the store lost the end of the log, "
+            "and the run went on without it: read again from 0"
+        )
+        self.run_id = run_id
         self.seq = seq

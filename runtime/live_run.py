@@ -23,6 +23,7 @@ import structlog
 
 from ..actors import Mailbox
 from ..transports import Claim, Finish, HandOver, Park, RunState, Stored, Transport, control_topic
+from .appender import Appender
 from .components import Components
 from .definitions import Workflow
 from .log import BODY, Journal
@@ -77,7 +78,7 @@ class Parking(msgspec.Struct, frozen=True):
 
 
 class LiveRun:
-    """A claimed run. Its actors are `writer.run`, `body` and `control`."""
+    """A claimed run. Its actors are `writer`, `body` and `control`."""
 
     def __init__(
         self,
@@ -91,13 +92,14 @@ class LiveRun:
         rng: random.Random,
         park_after_s: float,
         held_until: float,
+        appender: Appender,
     ) -> None:
         transport = steady(transport)
         self.claim = claim
         self.run_id = claim.run.run_id
         self.tenure = Tenure(held_until)
         self.journal = Journal()
-        self.writer = LogWriter(transport, claim.lease, 0, self._heed)
+        self.writer = LogWriter(transport, claim.lease, self._heed, appender)
         self.waits = Waits(
             run_id=self.run_id,
             journal=self.journal,
@@ -133,7 +135,6 @@ class LiveRun:
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
         structlog.contextvars.bind_contextvars(run_id=self.run_id, actor=mailbox.path)
-        await self.writer.ready.wait()
         await self._load()
         queued = self.journal.queued
         assert queued is not None, "a log begins with run.queued"

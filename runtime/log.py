@@ -145,7 +145,6 @@ class Journal:
                     self.failed_attempts[record.step] = self.failed_attempts.get(record.step, 0) + 1
                     self.due[record.step] = event.ts + record.delay_s
             case StepCompleted() as record:
-                self.lost_leases = 0
                 self.complete(record.step, record.result, record.taken)
                 if self._scopes.get(record.step, BODY) == BODY:
                     self.unasked[record.step] = None
@@ -197,6 +196,7 @@ class Journal:
 
     def complete(self, step: str, result: msgspec.Raw, taken: int = 0) -> None:
         """Note a result; what happened inside the step will not be looked at again, and what it took is gone."""
+        self.lost_leases = 0
         self.results.setdefault(step, result)
         self.due.pop(step, None)
         self.children.pop(step, None)

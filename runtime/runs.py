@@ -31,11 +31,13 @@ from ..transports import (
     log_topic,
 )
 from . import records
+from .cursor import Cursor, cursor_at
 from .definitions import Workflow
 from .errors import (
     CursorAhead,
     ForkInvalid,
     InputInvalid,
+    LogCutBack,
     RunCanceled,
     RunFailed,
     RunTimedOut,
@@ -194,34 +196,58 @@ class Runs:
         """Runs that match, newest first, a page at a time."""
         return await self.transport.runs(where, cursor=cursor, limit=limit)
 
-    async def tail(self, run_id: str, after: int = 0, *, page: int = 500) -> AsyncIterator[Sequence[Stored]]:
+    async def tail(self, run_id: str, after: int | Cursor = 0, *, page: int = 500) -> AsyncIterator[Sequence[Stored]]:
         """The log from a cursor on, history and live alike, in batches as they come; ends with the run.
 
         Raises:
             RunNotFound: no such run.
             CursorAhead: `after` is beyond the log's end, or the store has lost records that were read.
+            LogCutBack: it has, and has others in their place.
         """
-        run = await self.transport.run(run_id)
-        if after > run.seq:
-            raise CursorAhead(run_id, after, run.seq)
+        cursor = await self.checked(await self.transport.run(run_id), after)
         async with self.transport.watch(log_topic(run_id)) as watch:
             while True:
-                batch = await self.transport.read(run_id, after, page)
+                batch = await self._behind(run_id, cursor, page)
                 if batch:
-                    after = batch[-1].seq
+                    cursor = cursor_at(batch[-1], marked=self.transport.forgets)
                     yield batch
                     if ends(batch[-1]):
                         return
                     continue
                 run = await self.transport.run(run_id)
-                if run.seq < after:
-                    raise CursorAhead(run_id, after, run.seq)
-                if run.state.terminal and run.seq <= after:
+                if run.seq < cursor.seq:
+                    raise CursorAhead(run_id, cursor.seq, run.seq)
+                if run.state.terminal and run.seq <= cursor.seq:
                     return
-                if run.seq <= after:
+                if run.seq <= cursor.seq:
                     await watch.wait(POLL_S)
 
-    async def events(self, run_id: str, after: int = 0) -> AsyncIterator[Event]:
+    async def checked(self, run: Run, after: int | Cursor) -> Cursor:
+        """Return a cursor of this run's log; marked, where marks matter.
+
+        Raises:
+            CursorAhead, LogCutBack: it is not one.
+        """
+        cursor = after if isinstance(after, Cursor) else Cursor(after)
+        if cursor.seq > run.seq:
+            raise CursorAhead(run.run_id, cursor.seq, run.seq)
+        if not cursor.seq or not (cursor.mark or self.transport.forgets):
+            return cursor
+        stored = await self.transport.read(run.run_id, cursor.seq - 1, 1)
+        if not stored or not cursor.behind(stored[0]):
+            raise LogCutBack(run.run_id, cursor.seq)
+        return cursor_at(stored[0], marked=True)
+
+    async def _behind(self, run_id: str, cursor: Cursor, limit: int) -> Sequence[Stored]:
+        """The next records; where marks matter, read together with the one before them, so that none is taken amiss."""
+        if not (cursor.mark and self.transport.forgets):
+            return await self.transport.read(run_id, cursor.seq, limit)
+        found = await self.transport.read(run_id, cursor.seq - 1, limit + 1)
+        if found and not cursor.behind(found[0]):
+            raise LogCutBack(run_id, cursor.seq)
+        return found[1:]
+
+    async def events(self, run_id: str, after: int | Cursor = 0) -> AsyncIterator[Event]:
         """`tail`, decoded and one by one."""
         async for batch in self.tail(run_id, after):
             for stored in batch:

@@ -8,7 +8,7 @@ Laws kept here:
 3. A step has at most one recorded result; a recorded step is never executed again.
 5. A new attempt first takes back what the dead one had shown.
 4. A component starts while the lease is held by this process's own clock too (`Tenure`).
-6. A component starts when the log says so: its start is refused while a cancel stands unread.
+6. A component starts when the store says that no cancel stands unread; the record of it follows (`writer.py`).
 The first of the three ways to fail, an error, ends here: `StepFailed` is what the caller sees, live and on
 replay alike. Crashes belong to the supervisors, lost workers to the lease.
 """
@@ -381,7 +381,7 @@ class Steps:
             )
         )
         self.journal.begin(call.step, call.parent.step, number)
-        await self.writer.write(*records)
+        await self.writer.start(*records, ahead=self.journal.lost_leases > 0)
         await self.tenure.held()
         timeout_s = call.policies.timeout.attempt_s
         return Attempt(self, call.step, number, call.parent, call.target.name, deadline, timeout_s)

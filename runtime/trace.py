@@ -172,6 +172,10 @@ class TraceFold:
 
     def _complete(self, record: records.StepCompleted, ts: float) -> None:
         span = self._close(record.step, ts, "completed", None)
+        if span.attempts:  # its start may have been written together with its end
+            last = span.attempts[-1]
+            span.started = min(span.started, ts - record.seconds)
+            last.started = min(last.started, ts - record.seconds)
         span.status, span.source = "completed", record.source
         self.trace.steps_executed += record.source != "fork"
         self.trace.steps_recorded_twice += record.step in self._completed

@@ -23,6 +23,7 @@ from .errors import (
 )
 from .memory import MemoryTransport, open_memory
 from .values import (
+    Append,
     Claim,
     Entry,
     Finish,
@@ -45,6 +46,7 @@ from .wrapped import Codec, CodecMissing, wrapped
 
 __all__ = [
     "READY",
+    "Append",
     "BlobNotFound",
     "Claim",
     "Codec",

@@ -25,7 +25,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from .errors import TransportError
 from .values import (
+    Append,
     Claim,
     Entry,
     LaneCount,
@@ -88,6 +90,9 @@ class Transport(Protocol):
     durability: str
     """One sentence: what an acknowledged write survives."""
 
+    forgets: bool
+    """Whether a log may lose its last records and go on (a failover to a server that lacks them)."""
+
     async def create(self, new: NewRun) -> tuple[Run, bool]:
         """Write a run and its first records (from seq 1), due at `new.due`; return its row and whether it is new.
 
@@ -114,6 +119,25 @@ class Transport(Protocol):
             Fenced: the lease is not the run's current one, or the run is not running.
             ControlPending: the run's `control_seq` is higher than `seen`; nothing was appended.
             RunNotFound: no such run.
+        """
+        ...
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        """Make several appends, each of another run; per append None, or what `append` would have raised.
+
+        Each is atomic by itself, and durable when this returns; one that is refused leaves the others alone. This is
+        how a worker appends for all of its runs: one commit, one round trip, whatever the store has.
+
+        Raises:
+            StoreUnavailable: nothing of all this happened.
+        """
+        ...
+
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        """Whether an append under this lease, with this `seen`, would be accepted now; writes nothing.
+
+        It answers from the moment between call and return, never from an earlier one: what was acknowledged to anybody,
+        in any process, before the call (a cancel, a claim by another worker) is known to it. When in doubt it says no.
         """
         ...
 

@@ -16,11 +16,22 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import msgspec
 
 from .contract import READY, Watch, control_topic, end_topic, log_topic
-from .errors import BlobNotFound, ControlPending, Fenced, InvalidCursor, KeyConflict, RunEnded, RunNotFound, RunPruned
+from .errors import (
+    BlobNotFound,
+    ControlPending,
+    Fenced,
+    InvalidCursor,
+    KeyConflict,
+    RunEnded,
+    RunNotFound,
+    RunPruned,
+    TransportError,
+)
 from .hints import Board
 from .transitions import appended, claimed, posted, queued
 from .turns import Bucket, Gate, Turns, full_bucket, gate_of
 from .values import (
+    Append,
     Claim,
     Entry,
     Lane,
@@ -48,6 +59,7 @@ class MemoryTransport:
     url = "memory://"
     blob_bytes: int | None = None
     durability = "an acknowledged write survives nothing: it ends with the process"
+    forgets = False
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -89,10 +101,25 @@ class MemoryTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
+        return self._append(Append(lease, entries, to, seen))
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        refusals: list[TransportError | None] = []
+        for append in appends:
+            try:
+                self._append(append)
+            except TransportError as refusal:
+                refusals.append(refusal)
+            else:
+                refusals.append(None)
+        return refusals
+
+    def _append(self, append: Append) -> Run:
+        lease, entries, to = append.lease, append.entries, append.to
         run = self._get(lease.run_id)
         if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
             raise Fenced(lease.run_id)
-        if seen is not None and run.control_seq > seen:
+        if append.seen is not None and run.control_seq > append.seen:
             raise ControlPending(run.run_id, run.control_seq)
         now = self._clock()
         self._write(run, entries, now)
@@ -102,6 +129,14 @@ class MemoryTransport:
         if to is not None:
             self._board.hint((READY, end_topic(run.run_id)))
         return changed
+
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        run = self._runs.get(lease.run_id)
+        return (
+            run is not None
+            and (run.state, run.owner, run.fence) == (RunState.RUNNING, lease.owner, lease.fence)
+            and run.control_seq <= seen
+        )
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         run = self._get(run_id)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -32,6 +33,8 @@ from .errors import (
     RunEnded,
     RunNotFound,
     RunPruned,
+    StoreUnavailable,
+    TransportError,
 )
 from .hints import Board
 from .redis_hints import Ear
@@ -47,10 +50,12 @@ from .redis_rows import (
     escaped,
     number,
 )
+from .redis_schema import VERSION
 from .redis_scripts import Script
 from .redis_server import UNREACHED, Elsewhere, Server, check, durability, hang_up, passing, read_info
 from .redis_url import parse_url
 from .values import (
+    Append,
     Claim,
     Entry,
     Finish,
@@ -72,11 +77,14 @@ from .values import (
 PRUNE = 100
 """Runs pruned by one script at most: the server does nothing else meanwhile."""
 
+log = logging.getLogger("greenroom.redis")
+
 
 class RedisTransport:
     """The contract over a Redis or Valkey server. Made by `open_redis`."""
 
     blob_bytes: int | None = None
+    forgets = True
 
     def __init__(
         self,
@@ -98,6 +106,23 @@ class RedisTransport:
     def statistics(self) -> Statistics:
         """Return how many writing calls have shared how many round trips."""
         return self._writes.statistics()
+
+    async def update(self) -> None:
+        """Bring the store to the schema of this code.
+
+        Raises:
+            StoreUnavailable: it is newer.
+        """
+        _, kept, used = await self._ask(scripts.look)
+        known = int(kept) if kept else 1 if used else VERSION
+        if known > VERSION:
+            raise StoreUnavailable(
+                f"{self.url} has schema {known}, and this greenroom knows up to {VERSION}: "
+                "upgrade greenroom, or name another store with '?prefix='"
+            )
+        if known < VERSION:
+            await self._ask(scripts.migrate)
+            log.warning("%s is brought from schema %d to %d: older versions refuse it", self.url, known, VERSION)
 
     async def now(self) -> float:
         return float((await self._ask(scripts.now))[1])
@@ -133,26 +158,52 @@ class RedisTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
+        answer = await self._begin(Append(lease, entries, to, seen))
+        refusal = _refusal(answer, lease.run_id)
+        if refusal is not None:
+            raise refusal
+        return decode_run(answer[1])
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        answers = [self._begin(append) for append in appends]
+        refusals: list[TransportError | None] = []
+        try:
+            for append, answer in zip(appends, answers, strict=True):
+                try:
+                    refusals.append(_refusal(await answer, append.lease.run_id))
+                except StoreUnavailable as refusal:
+                    refusals.append(refusal)
+        finally:
+            for answer in answers:
+                answer.cancel()
+        return refusals
+
+    def _begin(self, append: Append) -> asyncio.Future[Any]:
+        lease = append.lease
         if self._session.ended(lease.owner):
-            raise Fenced(lease.run_id)
-        answer = await self._try(
+            return self._writes.answered([b"fenced"])
+        return self._writes.script(
             scripts.append,
+            b"" if self._clock is None else number(self._clock()),
             _text(lease.run_id),
             _text(lease.owner),
             b"%d" % lease.fence,
-            b"" if seen is None else b"%d" % seen,
+            b"" if append.seen is None else b"%d" % append.seen,
             self._nonce(),
-            *_transition(to),
-            *_flat(entries),
+            *_transition(append.to),
+            *_flat(append.entries),
         )
-        match answer:
-            case [b"ok", row]:
-                return decode_run(row)
-            case [b"control", seq]:
-                raise ControlPending(lease.run_id, int(seq))
-            case [b"fenced" | b"lost", *_]:
-                raise Fenced(lease.run_id)
-        raise _gone(answer, lease.run_id)
+
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        row = self._base + b"run:" + _text(lease.run_id)
+        state, owner, fence, control = await self._reads.command(
+            b"HMGET", row, b"state", b"owner", b"fence", b"control"
+        )
+        return (
+            (state, owner, fence) == (b"running", _text(lease.owner), b"%d" % lease.fence)
+            and int(control) <= seen
+            and not self._session.ended(lease.owner)
+        )
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         answer = await self._ask(scripts.post, _text(run_id), self._nonce(), *_flat(entries))
@@ -330,6 +381,17 @@ def _transition(to: Transition | None) -> tuple[bytes, bytes, bytes, bytes, byte
             )
 
 
+def _refusal(answer: Sequence[Any], run_id: str) -> TransportError | None:
+    match answer:
+        case [b"ok", *_]:
+            return None
+        case [b"control", seq]:
+            return ControlPending(run_id, int(seq))
+        case [b"fenced" | b"lost", *_]:
+            return Fenced(run_id)
+    return _gone(answer, run_id)
+
+
 def _gone(answer: Sequence[bytes], run_id: str) -> RunNotFound:
     return RunPruned(run_id) if answer[0] == b"pruned" else RunNotFound(run_id)
 
@@ -377,7 +439,7 @@ async def open_redis(url: str, *, clock: Callable[[], float] | None = None) -> A
     tasks = [group.create_task(part.run()) for part in (*lines, ear)]
     try:
         store = RedisTransport(server, lines, ear, promise, clock)
-        await store.now()
+        await store.update()
         yield store
     finally:
         for task in tasks:

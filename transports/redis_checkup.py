@@ -12,6 +12,7 @@ from typing import NamedTuple
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ResponseError
 
+from .redis_schema import VERSION
 from .redis_server import UNREACHED, Elsewhere, Server, check, hang_up, read_info
 from .redis_url import Settings, parse_url
 
@@ -51,9 +52,11 @@ async def checkup(url: str, *, clock: Callable[[], float] = time.time) -> list[N
         seconds, micros = await server.ask(connection, "TIME")
         skew = int(seconds) + int(micros) / 1e6 - (asked + clock()) / 2
         fsync = await _allowed(server, connection, "CONFIG", "GET", "appendfsync")
+        schema = await server.ask(connection, "GET", f"{server.settings.base}schema")
         mighty = await _allowed(server, connection, "ACL", "GETUSER", "default")
         return [
             _version(about),
+            _schema(int(schema or 0)),
             _memory(about),
             *_persistence(about, fsync[1].decode() if fsync else "", server.settings),
             _clock(skew),
@@ -78,6 +81,13 @@ def _version(about: dict[str, str]) -> Note:
     if "valkey_version" in about:
         return Note("server", True, f"Valkey {about['valkey_version']}")
     return Note("server", True, f"Redis {about.get('redis_version', 'of an unknown version')}")
+
+
+def _schema(number: int) -> Note:
+    if 0 < number < VERSION:
+        text = f"{number}: what opens the store next brings it to {VERSION}, and then older versions refuse it"
+        return Note("schema", False, text)
+    return Note("schema", True, f"{number}, which this greenroom writes" if number else "none: the store is new")
 
 
 def _memory(about: dict[str, str]) -> Note:

@@ -95,8 +95,8 @@ class Line:
         """Return what was done so far."""
         return Statistics(self._count, self._batches, self._connections)
 
-    async def script(self, script: Script, now: bytes, *arguments: bytes, again: bool = False) -> Any:
-        """Run a script; return its answer, which is `lost` if the store has lost writes: then it was not run.
+    def script(self, script: Script, now: bytes, *arguments: bytes, again: bool = False) -> asyncio.Future[Any]:
+        """Run a script; its answer is `lost` if the store has lost writes: then it was not run.
 
         Args:
             script: which.
@@ -109,13 +109,19 @@ class Line:
         """
         words = [b"EVALSHA", script.sha, b"1", self._base, now, b"0", *arguments]
         number = self.session.number() if script.writes else 0
-        return await self._call(words, number=number, writes=script.writes, sent=again)
+        return self._call(words, number=number, writes=script.writes, sent=again)
+
+    def answered(self, answer: Any) -> asyncio.Future[Any]:
+        """Return an answer that is known, as if it had been asked for."""
+        future = self._loop.create_future()
+        future.set_result(answer)
+        return future
 
     async def command(self, *words: bytes) -> Any:
         """Send a command that may be repeated without harm; return its answer."""
         return await self._call(list(words), number=0, writes=words[0] in (b"SET", b"HSET"))
 
-    async def _call(self, words: list[bytes], *, number: int, writes: bool, sent: bool = False) -> Any:
+    def _call(self, words: list[bytes], *, number: int, writes: bool, sent: bool = False) -> asyncio.Future[Any]:
         if not self._open:
             raise self._closed()
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -123,7 +129,7 @@ class Line:
             Call(words, future, self._loop.time() + self._patience_s, self.session.name, number, writes, sent)
         )
         self._called.set()
-        return await future
+        return future
 
     async def dial(self) -> AbstractConnection:
         """Connect, and teach the server the scripts."""

@@ -20,7 +20,7 @@ Keys, all of them under the prefix and so in one slot of a cluster:
     blobs:ID      hash: digest to data                  running                runs at work by lane
     keys          idempotency key to run id, digest     ended                  run ids by when they ended
     pruned        ids of runs that were pruned          bucket:GATE, claim:NONCE, session:NAME, cache:KEY, workers,
-                                                        beats, number
+    schema        its version                           beats, number
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from .redis_schema import LOOK, MIGRATIONS, VERSION, migrating
 from .redis_session import SESSION
 from .redis_turns import CLAIM, LANES, NEXT_DUE, TURNS, UNPIN
 
@@ -104,6 +105,7 @@ end
 if redis.call('EXISTS', row) == 1 or redis.call('HEXISTS', P .. 'pruned', id) == 1 then return {'taken'} end
 if due == '' then due = now end
 local number = redis.call('INCR', P .. 'number')
+if number == 1 then redis.call('SET', P .. 'schema', SCHEMA) end
 local seq = 0
 for n = 14 + tags, #ARGV, 2 do
   seq = seq + 1
@@ -320,7 +322,9 @@ class Script:
         self.sha: Final = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-create = Script(CHANGE, CREATE)
+look = Script(LOOK, flags="no-writes")
+migrate = Script(CHANGE, migrating(MIGRATIONS))
+create = Script(CHANGE, f"local SCHEMA = '{VERSION}'", CREATE)
 append = Script(CHANGE, APPEND)
 post = Script(CHANGE, POST)
 claim = Script(CHANGE, TURNS, CLAIM)
@@ -338,6 +342,8 @@ workers = Script(WORKERS, flags="no-writes")
 now = Script(NOW, flags="no-writes")
 
 ALL = (
+    look,
+    migrate,
     create,
     append,
     post,

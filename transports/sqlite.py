@@ -28,23 +28,29 @@ from .errors import (
     InvalidCursor,
     KeyConflict,
     RunEnded,
+    RunNotFound,
     RunPruned,
     StoreUnavailable,
+    TransportError,
 )
 from .hints import Board
 from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
+    CONTROL,
     LIVE,
     RUN,
+    Head,
     advance,
     decode_lane,
     encode_lane,
     get,
     heads,
     insert,
+    insert_rows,
     keep_buckets,
     lanes_due,
     move,
+    read_heads,
     run_of,
     soonest,
     turns_of,
@@ -53,6 +59,7 @@ from .sqlite_rows import (
 )
 from .transitions import appended, claimed, posted, queued
 from .values import (
+    Append,
     Claim,
     Entry,
     LaneCount,
@@ -61,7 +68,6 @@ from .values import (
     Run,
     RunFilter,
     RunPage,
-    RunState,
     Stored,
     Terms,
     Transition,
@@ -77,6 +83,7 @@ class SqliteTransport:
         "an acknowledged write survives the end of any process and, as far as the disk keeps its word about fsync, "
         "the loss of power (WAL, synchronous=FULL)"
     )
+    forgets = False
 
     def __init__(self, engine: Engine, board: Board, url: str, clock: Callable[[], float]) -> None:
         self.url = url
@@ -121,23 +128,46 @@ class SqliteTransport:
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
         def work(db: sqlite3.Connection) -> Run:
-            run = get(db, lease.run_id)
-            if (run.state, run.owner, run.fence) != (RunState.RUNNING, lease.owner, lease.fence):
-                raise Fenced(lease.run_id)
-            if seen is not None and run.control_seq > seen:
-                raise ControlPending(run.run_id, run.control_seq)
-            now = self._clock()
-            insert(db, run.run_id, run.seq + 1, now, entries, control=False)
-            run = appended(run, len(entries), to, now)
-            self._engine.touch(log_topic(run.run_id))
-            if to is None:
-                advance(db, run)
-            else:
-                update(db, run)
-                self._engine.touch(READY, end_topic(run.run_id))
-            return run
+            (refusal,) = self._append(db, [Append(lease, entries, to, seen)])
+            if refusal is not None:
+                raise refusal
+            return get(db, lease.run_id)
 
         return await self._engine.write(work)
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        return await self._engine.write(lambda db: self._append(db, appends))
+
+    def _append(self, db: sqlite3.Connection, appends: Sequence[Append]) -> list[TransportError | None]:
+        """Check all of them by one statement, and write what passes by two: each statement costs the thread a wait."""
+        now = self._clock()
+        heads = read_heads(db, [append.lease.run_id for append in appends])
+        refusals = [_refusal(db, append, heads.get(append.lease.run_id)) for append in appends]
+        topics: list[str] = []
+        rows: list[Any] = []
+        seqs: list[Any] = []
+        for append, refusal in zip(appends, refusals, strict=True):
+            if refusal is not None:
+                continue
+            run_id = append.lease.run_id
+            seq = heads[run_id].seq
+            for entry in append.entries:
+                seq += 1
+                rows += (run_id, seq, now, entry.kind, 0, entry.body)
+            topics.append(log_topic(run_id))
+            if append.to is None:
+                seqs += (run_id, seq, now)
+            else:
+                update(db, appended(get(db, run_id), len(append.entries), append.to, now))
+                topics += (READY, end_topic(run_id))
+        insert_rows(db, rows)
+        advance(db, seqs)
+        self._engine.touch(*topics)
+        return refusals
+
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        row = self._engine.glance(CONTROL, (lease.run_id, lease.owner, lease.fence))
+        return row is not None and row[0] <= seen
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
@@ -177,7 +207,7 @@ class SqliteTransport:
         filters: list[tuple[str, Any]] = [
             ("workflow = ?", where.workflow),
             ("state = ?", where.state),
-            ("tenant = ?", where.tenant),
+            ("tenant = ? AND tenant != ''" if where.tenant else "tenant = ?", where.tenant),
             ("created > ?", where.created_after),
             ("number IN (SELECT number FROM tags WHERE tag = ?)", where.tag),
         ]
@@ -334,6 +364,20 @@ class SqliteTransport:
         async with self._board.watch(*topics) as watch:
             self._engine.look()
             yield watch
+
+
+def _refusal(db: sqlite3.Connection, append: Append, head: Head | None) -> TransportError | None:
+    lease, seen = append.lease, append.seen
+    if head is None:
+        try:
+            get(db, lease.run_id)
+        except RunNotFound as missing:
+            return missing
+    if head is None or (head.state, head.owner, head.fence) != ("running", lease.owner, lease.fence):
+        return Fenced(lease.run_id)
+    if seen is not None and head.control_seq > seen:
+        return ControlPending(lease.run_id, head.control_seq)
+    return None
 
 
 @asynccontextmanager

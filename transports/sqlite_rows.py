@@ -23,6 +23,17 @@ RUN = (
 
 ONE = f"SELECT {RUN} FROM runs WHERE run_id = ?"
 
+HEADS = (
+    "SELECT json_group_array(json_array(run_id, state, owner, fence, seq, control_seq)) FROM runs"
+    " WHERE run_id IN (SELECT value FROM json_each(?))"
+)
+
+SIZES = (64, 16, 4, 2, 1)
+"""How many rows one statement writes."""
+
+CONTROL = "SELECT control_seq FROM runs WHERE run_id = ? AND owner = ? AND fence = ? AND state = 'running'"
+"""Of a run, if it is under this lease."""
+
 LIVE = "state IN ('queued', 'running', 'waiting')"
 
 
@@ -94,19 +105,59 @@ def get(db: sqlite3.Connection, run_id: str) -> Run:
     raise RunPruned(run_id) if known else RunNotFound(run_id)
 
 
+class Head(msgspec.Struct, frozen=True, array_like=True):
+    """Of a run's row, what an append is checked by."""
+
+    run_id: str
+    state: str
+    owner: str | None
+    fence: int
+    seq: int
+    control_seq: int
+
+
+_heads = msgspec.json.Decoder(list[Head])
+
+
+def read_heads(db: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, Head]:
+    """Return the heads of those of these runs that there are, by one step of one statement."""
+    (found,) = db.execute(HEADS, (json.dumps(run_ids),)).fetchone()
+    return {head.run_id: head for head in _heads.decode(found)}
+
+
 def insert(
     db: sqlite3.Connection, run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool
 ) -> None:
     """Write records from `seq` on."""
-    db.executemany(
-        "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES (?, ?, ?, ?, ?, ?)",
-        [(run_id, seq + n, now, entry.kind, control, entry.body) for n, entry in enumerate(entries)],
-    )
+    rows: list[Any] = []
+    for n, entry in enumerate(entries):
+        rows += (run_id, seq + n, now, entry.kind, control, entry.body)
+    insert_rows(db, rows)
 
 
-def advance(db: sqlite3.Connection, run: Run) -> None:
-    """Write what an append alone changes in a run's row: no index has it, so that this is cheap."""
-    db.execute("UPDATE runs SET seq = ?, updated = ? WHERE run_id = ?", (run.seq, run.updated, run.run_id))
+def insert_rows(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write records: for each its run, seq, time, kind, whether it is a control record, body."""
+    _many(db, "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES ", "", values, 6)
+
+
+def advance(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write what appends alone change in runs' rows, which no index has: for each run its id, seq, and the time."""
+    end = ") UPDATE runs SET seq = v.seq, updated = v.now FROM v WHERE runs.run_id = v.run_id"
+    _many(db, "WITH v (run_id, seq, now) AS (VALUES ", end, values, 3)
+
+
+def _many(db: sqlite3.Connection, begin: str, end: str, values: list[Any], width: int) -> None:
+    """Say it for many rows at once, in statements of few sizes, so that they stay prepared."""
+    at = 0
+    while at < len(values):
+        rows = next(size for size in SIZES if size * width <= len(values) - at)
+        db.execute(f"{begin}{_places(rows, width)}{end}", values[at : at + rows * width])
+        at += rows * width
+
+
+@functools.cache
+def _places(rows: int, width: int) -> str:
+    return ", ".join([f"({', '.join('?' * width)})"] * rows)
 
 
 def update(db: sqlite3.Connection, run: Run) -> None:

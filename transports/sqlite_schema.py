@@ -1,19 +1,21 @@
-"""The SQLite file: its tables, its version, and opening it with errors that say what to do."""
+"""The SQLite file: what it is, bringing it up to date, and opening it with errors that say what to do.
+
+Laws kept here: 9 (a file is another program's, too new, or up to date: never half of it).
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
 from pathlib import Path
 
 from .errors import StoreUnavailable
+from .sqlite_migrations import MIGRATIONS, VERSION
 
 APPLICATION_ID = 0x67726E72
 """Marks the file as greenroom's ("grnr")."""
-
-VERSION = 1
-"""The schema this code writes; kept in `PRAGMA user_version`."""
 
 BUSY_S = 10.0
 """How long a write waits for another process's write, seconds."""
@@ -31,71 +33,17 @@ WAL_RESET_BUG = (
 )
 """What to say of this build when several processes write to one file; empty if it is sound."""
 
-TABLES = """
-CREATE TABLE runs (
-    number      INTEGER PRIMARY KEY,
-    run_id      TEXT NOT NULL UNIQUE,
-    lane        TEXT NOT NULL,
-    workflow    TEXT NOT NULL,
-    tenant      TEXT NOT NULL,
-    state       TEXT NOT NULL,
-    seq         INTEGER NOT NULL,
-    control_seq INTEGER NOT NULL,
-    created     REAL NOT NULL,
-    updated     REAL NOT NULL,
-    due         REAL,
-    owner       TEXT,
-    fence       INTEGER NOT NULL,
-    waiting_on  TEXT,
-    key         TEXT UNIQUE,
-    tags        TEXT NOT NULL,
-    digest      TEXT NOT NULL,
-    ended       REAL
-) STRICT;
-CREATE INDEX runs_lane ON runs (lane, due) WHERE due IS NOT NULL;
-CREATE INDEX runs_running ON runs (lane) WHERE state = 'running';
-CREATE INDEX runs_ended ON runs (ended) WHERE ended IS NOT NULL;
-CREATE INDEX runs_workflow ON runs (workflow, number);
-CREATE INDEX runs_state ON runs (state, number);
-CREATE TABLE records (
-    number  INTEGER PRIMARY KEY,
-    run_id  TEXT NOT NULL,
-    seq     INTEGER NOT NULL,
-    ts      REAL NOT NULL,
-    kind    TEXT NOT NULL,
-    control INTEGER NOT NULL,
-    body    BLOB NOT NULL,
-    UNIQUE (run_id, seq)
-) STRICT;
-CREATE TABLE blobs (
-    run_id TEXT NOT NULL,
-    digest TEXT NOT NULL,
-    data   BLOB NOT NULL,
-    UNIQUE (run_id, digest)
-) STRICT;
-CREATE TABLE pruned (run_id TEXT PRIMARY KEY, key TEXT UNIQUE, digest TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE buckets (
-    workflow TEXT NOT NULL,
-    gate     TEXT NOT NULL,
-    level    REAL NOT NULL,
-    at       REAL NOT NULL,
-    PRIMARY KEY (workflow, gate)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE tags (tag TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (tag, number)) STRICT, WITHOUT ROWID;
-CREATE TABLE cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL) STRICT, WITHOUT ROWID;
-CREATE INDEX cache_expires ON cache (expires);
-CREATE TABLE workers (name TEXT PRIMARY KEY, info BLOB NOT NULL, beat REAL NOT NULL) STRICT, WITHOUT ROWID;
-"""
+log = logging.getLogger("greenroom.sqlite")
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a connection in autocommit mode, to be used by one thread at a time.
+def connect(path: Path, *, read_only: bool = False, busy_s: float = BUSY_S) -> sqlite3.Connection:
+    """Open a connection in autocommit mode, to be used by one thread at a time; it waits so long for other processes.
 
     Raises:
         StoreUnavailable: the file cannot be opened.
     """
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise unavailable(path, error) from None
     try:
@@ -110,43 +58,55 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables of a new file, or check that those of an old one are ours; another's file is left as it is.
+    """Bring a file to the schema of this code, from nothing or from an older one; another's is left as it is.
+
+    Each migration is one transaction; of processes that open a file at once one does it, and the others wait.
 
     Raises:
         StoreUnavailable: the file is another program's, newer than this code, or cannot be written.
     """
     try:
-        check(connection, path)
+        before = version(connection, path)
         use_wal(connection, path)
-        connection.execute("BEGIN IMMEDIATE")
-        if check(connection, path):
-            for statement in TABLES.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("DELETE FROM cache WHERE 0")  # BEGIN IMMEDIATE only reads where nothing can be written
-        connection.execute("COMMIT")
+        migrating = True
+        while migrating:
+            connection.execute("BEGIN IMMEDIATE")
+            known = version(connection, path)
+            if migrating := known < VERSION:
+                migrate(connection, known)
+                if before:
+                    log.warning("%s is brought from schema %d to %d: older versions refuse it", path, known, known + 1)
+            connection.execute("DELETE FROM cache WHERE 0")  # BEGIN IMMEDIATE only reads where nothing can be written
+            connection.execute("COMMIT")
     except sqlite3.Error as error:
         raise unavailable(path, error) from None
 
 
-def check(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is empty; if it is not, it must be ours, and of a version that is known here.
+def migrate(connection: sqlite3.Connection, known: int) -> None:
+    """Do the next migration, within a transaction."""
+    for statement in MIGRATIONS[known].split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {known + 1}")
+
+
+def version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return a file's schema; 0 of an empty one.
 
     Raises:
-        StoreUnavailable: it is not.
+        StoreUnavailable: it is not ours, or of a version that is not known here.
     """
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (known,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID and (tables or application):
         raise StoreUnavailable(f"{path} is another program's database: name another file")
-    if version > VERSION:
+    if known > VERSION:
         raise StoreUnavailable(
-            f"{path} has schema {version}, and this greenroom knows up to {VERSION}: "
+            f"{path} has schema {known}, and this greenroom knows up to {VERSION}: "
             "upgrade greenroom, or name another file"
         )
-    return not tables
+    return int(known) if tables else 0
 
 
 def use_wal(connection: sqlite3.Connection, path: Path) -> None:

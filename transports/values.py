@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
 
@@ -159,6 +160,15 @@ class HandOver(msgspec.Struct, frozen=True):
 
 
 Transition = Finish | Park | HandOver
+
+
+class Append(msgspec.Struct, frozen=True):
+    """An append as it is asked for: what `Transport.append` takes."""
+
+    lease: Lease
+    entries: Sequence[Entry]
+    to: Transition | None = None
+    seen: int | None = None
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from .contract import Transport, digest
 from .errors import TransportError
-from .values import Entry, Lease, NewRun, Run, Stored, Transition
+from .values import Append, Entry, Lease, NewRun, Run, Stored, Transition
 
 ENCODED = b"\x01"
 BLOB = b"\x02"
@@ -78,6 +78,12 @@ class WrappedTransport:
     ) -> Run:
         """Wrap and append."""
         return await self._inner.append(lease, await self._wrap(lease.run_id, entries), to, seen=seen)
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        """Wrap and append."""
+        return await self._inner.append_all(
+            [replace(append, entries=await self._wrap(append.lease.run_id, append.entries)) for append in appends]
+        )
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         """Wrap and post."""

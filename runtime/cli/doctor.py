@@ -17,6 +17,7 @@ import anyio
 import msgspec
 
 from ...transports import StoreUnavailable, TransportError, open_transport
+from ...transports.sqlite_migrations import VERSION
 from ...transports.sqlite_schema import WAL_RESET_BUG
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
@@ -108,8 +109,12 @@ def _store(url: str) -> list[Finding]:
             return [Finding("store", "ok", f"{url} will be made by the first command that writes"), _sqlite()]
         text = f"the folder {file.parent.resolve()} cannot be written: name another file"
         return [Finding("store", "mend", text, 3)]
+    schema = _schema(file) if file is not None else None
+    if schema is not None and schema.how != "ok":
+        return [schema, _sqlite()]  # to open it is to change it
     try:
-        return anyio.run(_opened, url)
+        opened = anyio.run(_opened, url)
+        return opened if schema is None else [*opened, schema, _sqlite()]
     except StoreUnavailable as error:
         return [Finding("store", "mend", str(error), 3)]
     except TransportError as error:
@@ -117,23 +122,29 @@ def _store(url: str) -> list[Finding]:
 
 
 async def _opened(url: str) -> list[Finding]:
-    async with open_transport(url) as store:
-        how = "look" if url.startswith("memory:") else "ok"
-        found = [Finding("store", how, f"{store.url} opens; {store.durability}")]
-    file = sqlite_file(url)
-    if file is not None:
-        found += [_schema(file), _sqlite()]
-    elif url.startswith("redis"):
+    known: list[Finding] = []
+    if url.startswith("redis"):
         from ...transports.redis_checkup import checkup
 
-        found += [Finding(note.what, "ok" if note.well else "look", note.text) for note in await checkup(url)]
-    return found
+        known = [Finding(note.what, "ok" if note.well else "look", note.text) for note in await checkup(url)]
+        if any(one.what == "schema" and one.how != "ok" for one in known):
+            return known  # to open it is to change it
+    async with open_transport(url) as store:
+        how = "look" if url.startswith("memory:") else "ok"
+        return [Finding("store", how, f"{store.url} opens; {store.durability}"), *known]
 
 
-def _schema(file: Path) -> Finding:
-    with closing(sqlite3.connect(file)) as connection:
-        (number,) = connection.execute("PRAGMA user_version").fetchone()
-    return Finding("schema", "ok", f"{number}, which this greenroom writes")
+def _schema(file: Path) -> Finding | None:
+    """What is known of the file's schema before it is opened; None where opening it will say what is wrong."""
+    try:
+        with closing(sqlite3.connect(file)) as connection:
+            (number,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error:
+        return None
+    if 0 < number < VERSION:
+        text = f"{file} has {number}: what opens it next brings it to {VERSION}, and then older versions refuse it; "
+        return Finding("schema", "look", f"{text}keep a copy made with VACUUM INTO, or stop the older ones first")
+    return Finding("schema", "ok", f"{number}, which this greenroom writes") if number == VERSION else None
 
 
 def _address(settings: Settings, insecure: bool) -> Finding:

@@ -20,6 +20,7 @@ TYPE = "urn:greenroom:problem:"
 _NEXT = {
     "unauthorized": "pass the server's token: Client(url, token=...)",
     "misdirected": "use one of these names in the client's URL, or add yours to the server's ApiOptions.hosts",
+    "log-cut-back": "drop what was read of it, and follow it again from 0",
     "pruned": "its log was removed by retention; start it again",
     "key-reused": "use another key=, or send what the key was first sent with",
     "not-started": "the server's app must open its runtime: give it lifespan=runtime.lifespan",

@@ -134,9 +134,12 @@ class Wire:
             return response, self.read(response, type_)
 
     @asynccontextmanager
-    async def stream(self, path: str, after: int) -> AsyncIterator[httpx2.Response]:
-        """Open an event stream behind a cursor. It breaks as `httpx2.TransportError`; opening it is not tried again."""
-        headers = {"accept": "text/event-stream"} | ({"last-event-id": str(after)} if after else {})
+    async def stream(self, path: str, cursor: str) -> AsyncIterator[httpx2.Response]:
+        """Open an event stream behind a cursor; empty: at its start.
+
+        It breaks as `httpx2.TransportError`; opening it is not tried again.
+        """
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": cursor} if cursor else {})
         timeout = httpx2.Timeout(10, read=SILENCE_S)
         async with self._http.stream("GET", path, headers=headers, timeout=timeout) as response:
             if response.status_code not in (200, 204):

@@ -23,7 +23,9 @@ from ..errors import GreenroomError
 from ..runs import Runs
 from ..telemetry import Meters
 from . import dashboard, openapi, views
+from .bulk import BulkResource
 from .chat import ChatResource
+from .fleet import FleetResource
 from .guard import Guard
 from .inlets import InletResource
 from .metrics import MetricsResource
@@ -57,7 +59,8 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
-    metrics = MetricsResource(supply, meters or Meters())
+    bulk = BulkResource(supply, options)
+    fleet, metrics = FleetResource(supply), MetricsResource(supply, meters or Meters())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -68,6 +71,8 @@ def api(
         routes=[
             Route("/v1/workflows/{workflow}/runs", run.create, methods=["POST"]),
             Route("/v1/runs", run.list),
+            Route("/v1/runs/cancel", bulk.cancel, methods=["POST"]),
+            Route("/v1/runs/retry", bulk.retry, methods=["POST"]),
             Route("/v1/runs/{run_id}", run.show),
             Route("/v1/runs/{run_id}/result", run.result),
             Route("/v1/runs/{run_id}/events", run.events),
@@ -84,6 +89,8 @@ def api(
             Route("/v1/chat/{workflow}/{chat_id}/stop", chat.stop, methods=["POST"]),
             Route("/v1/workflows", system.workflows),
             Route("/v1/system/workers", system.workers),
+            Route("/v1/system/tree", fleet.tree),
+            Route("/v1/system/providers", fleet.providers),
             Route("/livez", system.live),
             Route("/readyz", system.ready),
             Route("/metrics", metrics.show),

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...transports import Run, RunEnded, RunFilter
+from ..cursor import Cursor
 from ..errors import InputInvalid, UnknownWorkflow
 from ..runs import Runs
 from . import views
@@ -103,7 +104,7 @@ class ChatResource:
 
     def _tell(self, runs: Runs, run: Run, headers: dict[str, str] | None = None) -> Response:
         words = Message(run, UiMessage(run.run_id))
-        return EventStream(runs, words, after=0, streams=self._streams, headers=headers)
+        return EventStream(runs, words, after=Cursor(), streams=self._streams, headers=headers)
 
 
 def _tag(chat_id: str) -> str:

@@ -34,6 +34,7 @@ from ..records import (
     decode,
 )
 from ..runs import ends
+from .problems import Problem
 from .sse import one_line
 
 Part = Mapping[str, Any]
@@ -109,9 +110,11 @@ class Message:
             if ends(stored):
                 yield frame(self._words.end(decode(stored).record)) + self._words.closing
 
-    def interrupt(self, *, draining: bool) -> bytes:
-        """Tell that the stream ends and the run does not."""
+    def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
+        """Tell that the stream ends and the run does not: whoever comes back is told the message as it is then."""
         reason = "the server is shutting down" if draining else "the store cannot be read"
+        if problem is not None:
+            reason = "the store has lost some of it"
         return frame(self._words.interrupt(f"{reason}: the run goes on, connect again"))
 
     def _apply(self, stored: Stored) -> Iterable[Part]:

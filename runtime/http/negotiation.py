@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 
 from ...transports import RunFilter, RunState
+from ..cursor import Cursor, read_cursor
 from ..trace import valid_traceparent
 from .problems import Fault, Kind, Refusal
 
@@ -83,16 +84,20 @@ def preferences(request: Request, max_wait_s: float) -> Preferences:
     return Preferences(0.0, "respond-async" if asynchronous else None)
 
 
-def cursor(request: Request) -> int:
+def cursor(request: Request) -> Cursor:
     """Read where a reader goes on: `Last-Event-ID`, else `?after=`, else 0.
 
     Raises:
-        Refusal: 400, it is no sequence number.
+        Refusal: 400, it is neither a sequence number nor the id of an event.
     """
     header = request.headers.get("last-event-id", "").strip()
-    if header:
-        return _number("header.Last-Event-ID", header, 0, 2**53)
-    return number(request, "after", default=0, low=0, high=2**53)
+    path, value = (
+        ("header.Last-Event-ID", header) if header else ("query.after", request.query_params.get("after", "0"))
+    )
+    found = read_cursor(value)
+    if found is None:
+        raise invalid(path, f"is {value[:40]!r}, must be a whole number from 0 to {2**53}, or the id of an event")
+    return found
 
 
 def number(request: Request, name: str, *, default: int, low: int, high: int) -> int:

@@ -17,49 +17,24 @@ from ..definitions import Workflow
 from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
+from .bulk import FAILED, LIVE, BulkResult, CancelRuns, RetryRuns
 from .chat import ChatTurn
+from .fleet import PROVIDERS_EXAMPLE, TREE_EXAMPLE, ProviderList, TreeList
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
 from .resources import FORMATS, CancelRun, ForkRun, StartRun
+from .schemas import REF, Schemas
 
 Json = dict[str, Any]
 Workflows = Mapping[str, Workflow[Any, Any]]
 
 PROBLEM = "application/problem+json"
-_REF = "#/components/schemas/"
 _EVERYWHERE = (Kind.UNAUTHORIZED, Kind.MISDIRECTED, Kind.INTERNAL, Kind.NOT_STARTED)
 _MUTATION = (Kind.MALFORMED, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_TYPE, Kind.INVALID_INPUT)
 _START = (*_MUTATION, Kind.INVALID_PARAMETER, Kind.UNKNOWN_WORKFLOW, Kind.RUN_EXISTS, Kind.KEY_REUSED)
 _READ = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.INVALID_PARAMETER)
 _FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
-
-
-class Schemas:
-    """JSON schemas of types, gathered under names that are unique in one document."""
-
-    def __init__(self, types: Iterable[Any], *, root: str = _REF) -> None:
-        self._types = list(types)
-        self._root = root
-        self.components: Json = {}
-        self._schemas, components = msgspec.json.schema_components(
-            self._types, schema_hook=self._foreign, ref_template=root + "{name}"
-        )
-        self.components |= components
-
-    def _foreign(self, type_: Any) -> Json:
-        """Describe what msgspec does not know: pydantic models by themselves, anything else as any value."""
-        describe = getattr(type_, "model_json_schema", None)
-        if not callable(describe):
-            return {}
-        schema: Json = describe(ref_template=self._root + "{model}")
-        self.components |= schema.pop("$defs", {})
-        return schema
-
-    def __getitem__(self, type_: Any) -> Json:
-        """Give the schema of one of the types."""
-        found: Json = self._schemas[next(n for n, known in enumerate(self._types) if known is type_)]
-        return found
 
 
 def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
@@ -83,7 +58,9 @@ def _alone(type_: Any) -> Json:
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
     told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
+    told += [TreeList, ProviderList]
     own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
+    own += [CancelRuns, RetryRuns, BulkResult]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
@@ -122,7 +99,7 @@ def _typed_run(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
 
 def _typed_start(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
     start: Json = schemas.components["StartRun"]
-    argument: Json = schemas.components[schemas[workflow.signature.input]["$ref"].removeprefix(_REF)]
+    argument: Json = schemas.components[schemas[workflow.signature.input]["$ref"].removeprefix(REF)]
     typed = {
         **start,
         "title": f"{workflow.name}.start",
@@ -205,7 +182,22 @@ def _run_paths() -> Json:
     page = {"200": _json("A page.", _ref("RunList")), "304": shown["304"]}
     listing = _get("list_runs", "Runs, newest first.", page, [*where, etag])
     one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID]} | item for part, item in paths.items()}
-    return {"/v1/runs": listing} | one
+    bulk = {
+        "/v1/runs/cancel": _bulk("cancel_runs", "Ask the runs of a batch to stop.", "CancelRuns", LIVE, where),
+        "/v1/runs/retry": _bulk(
+            "retry_runs", "Start the runs of a batch again, each once.", "RetryRuns", FAILED, where
+        ),
+    }
+    return {"/v1/runs": listing} | bulk | one
+
+
+def _bulk(name: str, summary: str, body: str, states: Iterable[RunState], where: Iterable[Json]) -> Json:
+    status = {**_query("status", {"type": "string", "enum": list(states)}), "required": True}
+    kept = [one for one in where if one["name"] not in ("status", "cursor", "limit")]
+    operation: Json = {"operationId": name, "summary": summary, "tags": ["runs"], "parameters": [status, *kept]}
+    operation["requestBody"] = {"content": _content(_ref(body))}
+    responses = {"200": _json("What became of them.", _ref("BulkResult"))}
+    return {"post": {**operation, "responses": responses | _problems(*_MUTATION, Kind.INVALID_PARAMETER)}}
 
 
 def _chat_paths() -> Json:
@@ -290,6 +282,10 @@ def _system_paths() -> Json:
     return {
         "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
         "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
+        "/v1/system/tree": _looked("show_tree", "The workers' supervision trees.", TREE_EXAMPLE),
+        "/v1/system/providers": _looked(
+            "show_providers", "How the deployments fare over the workers.", PROVIDERS_EXAMPLE
+        ),
         "/livez": plain("live", "Whether the process answers.", health),
         "/readyz": plain("ready", "Whether to send requests here.", health, Kind.DRAINING, Kind.STORE_UNAVAILABLE),
         "/metrics": {
@@ -302,6 +298,17 @@ def _system_paths() -> Json:
         },
         "/openapi.json": plain("openapi", "This document.", anything),
     }
+
+
+def _looked(name: str, summary: str, example: TreeList | ProviderList) -> Json:
+    """An answer that changes with the workers' heartbeats; it is empty until a worker has noticed that it is wanted."""
+    shown = {"200": _json(summary, _ref(type(example).__name__)), "304": _empty("It has not changed.")}
+    shown["200"]["content"][JSON]["example"] = msgspec.to_builtins(example)
+    parameters = [_header("If-None-Match", "The ETag of what is known.")]
+    if isinstance(example, TreeList):
+        parameters.append(_query("worker", {"type": "string", "description": "The name of one worker."}))
+    operation = {"operationId": name, "summary": summary, "tags": ["system"], "parameters": parameters}
+    return {"get": {**operation, "responses": shown | _problems(Kind.STORE_UNAVAILABLE)}}
 
 
 def _get(name: str, summary: str, responses: Json, parameters: Iterable[Json] = (), kinds: Iterable[Kind] = ()) -> Json:
@@ -342,7 +349,7 @@ def _nothing() -> Json:
 
 
 def _ref(name: str) -> Json:
-    return {"$ref": _REF + name}
+    return {"$ref": REF + name}
 
 
 def _header(name: str, description: str, **limits: int) -> Json:
@@ -354,7 +361,8 @@ def _query(name: str, schema: Json) -> Json:
 
 
 def _after() -> Json:
-    return _query("after", {"type": "integer", "minimum": 0, "default": 0})
+    event = {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{8}$"}
+    return _query("after", {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, event], "default": 0})
 
 
 def _limit(default: int) -> Json:
@@ -383,8 +391,9 @@ _EVENT_PAGE: Json = {
     "type": "object",
     "required": ["data", "next_after", "complete"],
     "properties": {
-        "data": {"type": "array", "items": {"$ref": _REF + "Event"}},
+        "data": {"type": "array", "items": {"$ref": REF + "Event"}},
         "next_after": {"type": "integer"},
+        "cursor": {"type": "string", "description": "For `after`, where the store needs more than a number."},
         "complete": {"type": "boolean"},
     },
 }

@@ -27,6 +27,7 @@ from ..errors import (
     DecisionConflict,
     ForkInvalid,
     InputInvalid,
+    LogCutBack,
     NotStarted,
     PayloadInvalid,
     RunCanceled,
@@ -70,6 +71,7 @@ class Kind(enum.Enum):
     CURSOR_AHEAD = 409, "cursor-ahead", "The cursor is ahead of the log"
     RUN_CANCELED = 409, "run-canceled", "The run was canceled"
     PRUNED = 410, "pruned", "The run's log was removed"
+    LOG_CUT_BACK = 410, "log-cut-back", "The store lost records that were read"
     BODY_TOO_LARGE = 413, "body-too-large", "The body is too large"
     UNSUPPORTED_TYPE = 415, "unsupported-type", "The body's type is not supported"
     MISDIRECTED = 421, "misdirected", "The host asked for is not served here"
@@ -103,6 +105,7 @@ TABLE: Mapping[type[Exception], Kind] = {
     RunCanceled: Kind.RUN_CANCELED,
     RunTimedOut: Kind.RUN_TIMED_OUT,
     CursorAhead: Kind.CURSOR_AHEAD,
+    LogCutBack: Kind.LOG_CUT_BACK,
     InvalidCursor: Kind.INVALID_PARAMETER,
     KeyConflict: Kind.KEY_REUSED,
     NotStarted: Kind.NOT_STARTED,
@@ -170,14 +173,18 @@ def answer(error: Exception) -> Response:
         case InputInvalid():
             fault = Fault(path="$.input" + error.path.removeprefix("$"), detail=error.detail)
             return _respond(problem(Kind.INVALID_INPUT, str(error), errors=(fault,)))
-    for cls in type(error).__mro__:
-        kind = TABLE.get(cls)
-        if kind is not None:
-            return _respond(problem(kind, str(error)))
+    if expected := problem_of(error):
+        return _respond(expected)
     instance = f"urn:greenroom:error:{secrets.token_hex(8)}"
     log.error("request_failed", instance=instance, traceback=plain(error))
     detail = f"the request failed for a reason that is in the server's log under {instance}"
     return _respond(problem(Kind.INTERNAL, detail, instance=instance))
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """Say what an expected exception is to a client; None of any other."""
+    kinds = (TABLE.get(cls) for cls in type(error).__mro__)
+    return next((problem(kind, str(error)) for kind in kinds if kind is not None), None)
 
 
 def plain(error: Exception) -> str:

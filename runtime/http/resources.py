@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ...transports import KeyConflict, Run
-from ..errors import CursorAhead, UnknownWorkflow, WaitTimedOut
+from ..cursor import Cursor, cursor_at
+from ..errors import UnknownWorkflow, WaitTimedOut
 from ..inlets import history
 from ..log import Output
 from ..records import OutputDelta, OutputReset, RunQueued, decode
@@ -105,7 +106,7 @@ class RunResource:
         headers = {} if new else {"idempotent-replayed": "true"}
         path = views.run_path(views.root_of(request), run.run_id)
         if streaming:
-            seen = 0 if new else after
+            seen = Cursor() if new else after
             return await self._stream(
                 request, runs, run, seen, headers={"content-location": f"{path}/events"} | headers
             )
@@ -192,16 +193,18 @@ class RunResource:
         after = cursor(request)
         if choose(request, (EVENT_STREAM, JSON)) == EVENT_STREAM:
             return await self._stream(request, runs, run, after)
-        _check_cursor(run, after)
+        after = await runs.checked(run, after)
         limit = number(request, "limit", default=100, low=1, high=1000)
-        batch = await runs.transport.read(run.run_id, after, limit)
+        batch = await runs.transport.read(run.run_id, after.seq, limit)
         envelope = await _envelope(runs, run.run_id)
+        reached = cursor_at(batch[-1], marked=runs.transport.forgets) if batch else after
         complete = ends(batch[-1]) if batch else run.state.terminal
         return views.reply(
-            b'{"data":[%b],"next_after":%d,"complete":%b}'
+            b'{"data":[%b],"next_after":%d,%b"complete":%b}'
             % (
                 b",".join(map(envelope.wrap, batch)),
-                batch[-1].seq if batch else after,
+                reached.seq,
+                b'"cursor":"%b",' % str(reached).encode() if reached.mark else b"",
                 b"true" if complete else b"false",
             )
         )
@@ -213,7 +216,7 @@ class RunResource:
         words = FORMATS[one_of(request, "format", list(FORMATS))]
         if words is not None:
             choose(request, (EVENT_STREAM,))
-            return self._tell(runs, run, cursor(request), words(run.run_id))
+            return await self._tell(runs, run, cursor(request), words(run.run_id))
         wanted = choose(request, (EVENT_STREAM, JSON, TEXT))
         if wanted == EVENT_STREAM:
             return await self._stream(request, runs, run, cursor(request), kinds=OUTPUT_KINDS)
@@ -268,23 +271,23 @@ class RunResource:
         request: Request,
         runs: Runs,
         run: Run,
-        after: int,
+        after: Cursor,
         *,
         kinds: frozenset[str] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Response:
-        _check_cursor(run, after)
-        if run.state.terminal and after >= run.seq:
+        after = await runs.checked(run, after)
+        if run.state.terminal and after.seq >= run.seq:
             return _nothing_more(headers)
         native = Native(await _envelope(runs, run.run_id), kinds)
         return EventStream(runs, native, after=after, streams=self._streams, headers=headers)
 
-    def _tell(self, runs: Runs, run: Run, after: int, words: Vocabulary) -> Response:
+    async def _tell(self, runs: Runs, run: Run, after: Cursor, words: Vocabulary) -> Response:
         """Tell a run's message from its start, whatever the reader has of it; nothing to one that has its end."""
-        _check_cursor(run, after)
-        if run.state.terminal and after >= run.seq:
+        after = await runs.checked(run, after)
+        if run.state.terminal and after.seq >= run.seq:
             return _nothing_more()
-        return EventStream(runs, Message(run, words), after=0, streams=self._streams)
+        return EventStream(runs, Message(run, words), after=Cursor(), streams=self._streams)
 
 
 def _nothing_more(headers: dict[str, str] | None = None) -> Response:
@@ -294,12 +297,7 @@ def _nothing_more(headers: dict[str, str] | None = None) -> Response:
 async def _envelope(runs: Runs, run_id: str) -> Envelope:
     first = decode((await runs.transport.read(run_id, 0, 1))[0]).record
     assert isinstance(first, RunQueued)
-    return Envelope(run_id, first.trace_id)
-
-
-def _check_cursor(run: Run, after: int) -> None:
-    if after > run.seq:
-        raise CursorAhead(run.run_id, after, run.seq)
+    return Envelope(run_id, first.trace_id, marked=runs.transport.forgets)
 
 
 def _applied(wish: Preferences) -> dict[str, str]:

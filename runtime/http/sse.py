@@ -1,8 +1,9 @@
 """Server-sent events: a run's log on the wire, history and live through one cursor.
 
 Why: a reader must be able to leave anywhere and come back without a gap or a duplicate. An event's id is its
-record's seq, and the reader's cursor is the last id it has seen; there is no other state. Bodies are stored as
-JSON, so an event is bytes spliced around them: nothing is decoded to be streamed.
+record's seq, and its mark where a store needs one (`cursor.py`); the reader's cursor is the last id it has seen, and
+there is no other state. Bodies are stored as JSON, so an event is bytes spliced around them: nothing is decoded to be
+streamed.
 
 Laws kept here: 2 (dense ids, terminal record last), 7 (a stream ends with its client, its run or its server),
 11 (one page is buffered; a client that takes nothing for `STALL_S` is cut, and can resume).
@@ -25,10 +26,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ...transports import Stored, TransportError
-from ..errors import CursorAhead
+from ..cursor import Cursor, cursor_at
+from ..errors import CursorAhead, LogCutBack
 from ..runs import Runs, ends
 from .negotiation import EVENT_STREAM
-from .problems import SECURITY, plain
+from .problems import SECURITY, Problem, plain, problem_of
 from .streams import Streams
 
 log = structlog.get_logger("greenroom.http")
@@ -58,10 +60,17 @@ _HEADERS = {
 
 
 class Envelope:
-    """What every event of a run is wrapped in: `{v, run_id, trace_id, seq, ts, type, data}`."""
+    """What every event of a run is wrapped in: `{v, run_id, trace_id, seq, ts, type, data}`.
 
-    def __init__(self, run_id: str, trace_id: str) -> None:
+    Args:
+        run_id: whose events.
+        trace_id: of the run.
+        marked: whether an event's id says which record this is, beside its seq.
+    """
+
+    def __init__(self, run_id: str, trace_id: str, *, marked: bool = False) -> None:
         self.run_id = run_id
+        self._marked = marked
         self._head = b'{"v":1,"run_id":%b,"trace_id":%b,"seq":' % (
             msgspec.json.encode(run_id),
             msgspec.json.encode(trace_id),
@@ -79,7 +88,11 @@ class Envelope:
 
     def frame(self, stored: Stored) -> bytes:
         """Make the event as an SSE frame."""
-        return b"id: %d\nevent: %b\ndata: %b\n\n" % (stored.seq, _name(stored.kind), self.wrap(stored))
+        return b"id: %b\nevent: %b\ndata: %b\n\n" % (self.id(stored), _name(stored.kind), self.wrap(stored))
+
+    def id(self, stored: Stored) -> bytes:
+        """Return the cursor of a reader that has this event."""
+        return str(cursor_at(stored, marked=True)).encode() if self._marked else b"%d" % stored.seq
 
 
 @functools.lru_cache(maxsize=256)
@@ -130,8 +143,13 @@ class Format(Protocol):
     def tell(self, batch: Sequence[Stored]) -> Iterable[bytes]:
         """Tell some records, in frames; the run's last one is told with the words that end the stream."""
 
-    def interrupt(self, *, draining: bool) -> bytes:
-        """Give the last words of a stream that ends before the run: the server drains, or has lost its store."""
+    def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
+        """Give the last words of a stream that ends before the run.
+
+        Args:
+            draining: the server is shutting down.
+            problem: why it cannot be gone on with; None if it can, as soon as the client comes back.
+        """
 
 
 class Native:
@@ -159,8 +177,10 @@ class Native:
             if self._kinds is None or stored.kind in self._kinds or ends(stored):
                 yield self._envelope.frame(stored)
 
-    def interrupt(self, *, draining: bool) -> bytes:
-        """Tell the client to come back at once; a lost store it is told by a problem when it does."""
+    def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
+        """Tell the client to come back at once, or why not; a lost store it is told by a problem when it does."""
+        if problem is not None:
+            return b"event: problem\ndata: %b\n\n" % msgspec.json.encode(problem)
         return _SHUTDOWN if draining else b""
 
 
@@ -170,7 +190,7 @@ class EventStream(Response):
     Args:
         runs: where the log is.
         format: how it is told.
-        after: the last seq that the reader has.
+        after: what the reader has.
         streams: where it is counted and drained.
         headers: more response headers.
 
@@ -184,7 +204,7 @@ class EventStream(Response):
         runs: Runs,
         format: Format,  # noqa: A002 - the word of the API
         *,
-        after: int,
+        after: Cursor,
         streams: Streams,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -195,6 +215,7 @@ class EventStream(Response):
         self._after = after
         self._streams = streams
         self._sent = 0.0
+        self._problem: Problem | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the run ends, the client leaves or the server drains.
@@ -214,7 +235,8 @@ class EventStream(Response):
         if connection.gone:
             return
         with anyio.move_on_after(GOODBYE_S), contextlib.suppress(OSError):
-            last = b"" if told else self._format.interrupt(draining=self._streams.draining)
+            draining = self._streams.draining
+            last = b"" if told else self._format.interrupt(draining=draining, problem=self._problem)
             await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _follow(self, send: Send) -> bool:
@@ -229,7 +251,10 @@ class EventStream(Response):
             return True
         except OSError:
             pass  # the client has left, as some servers say it
-        except (TransportError, CursorAhead) as error:
+        except (CursorAhead, LogCutBack) as error:
+            self._problem = problem_of(error)
+            log.warning("stream_interrupted", run_id=self._format.run_id, reason=str(error))
+        except TransportError as error:
             log.warning("stream_interrupted", run_id=self._format.run_id, reason=str(error))
         except Exception as error:
             log.error("stream_failed", run_id=self._format.run_id, traceback=plain(error))

@@ -26,6 +26,7 @@ from .deployment import Deployment
 from .failures import Broken, Refusal, classify
 from .lane import Ticket
 from .providers import is_answer, prepare, usage_of
+from .remarks import remarks_of
 from .stream import Events, RoutedStream, blocks_of
 
 
@@ -80,7 +81,8 @@ class Sender:
                 raise Broken(_unconnected(ticket.lane.deployment, error)) from None
             if response.status_code >= 300:
                 raise Broken(classify(response.status_code, response.headers, body))
-            usage = usage_of(_whole(call.path, response, body))
+            found = _whole(call.path, response, body)
+            usage = usage_of(found)
         except Broken as broken:
             if response is not None:
                 await response.aclose()
@@ -101,6 +103,7 @@ class Sender:
         ticket.lane.durations.add(self._now() - ticket.at)
         call.attempted(ticket, "ok")
         ticket.answered(sum(usage) if usage else None)
+        call.remarks = remarks_of(found)
         call.over("ok", usage)
         return answer.told(response, body, key), None
 
@@ -164,6 +167,7 @@ class Sender:
                 ticket.dropped(outcome, used)
             else:
                 ticket.answered(used, refusal)
+            call.remarks = events.remarks
             call.over("failed" if refusal is not None else outcome, events.usage)
 
         code = "stream_reset" if self._restarts else "stream_broken"

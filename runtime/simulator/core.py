@@ -9,7 +9,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -41,6 +41,10 @@ class Meter:
         self.level = self.capacity
         self._at = now
 
+    def begin(self, level: float, now: float) -> None:
+        """Hold so much, or as much as fits."""
+        self.level, self._at = min(level, self.capacity), now
+
     def look(self, now: float) -> float:
         """Return what it holds."""
         self.level = min(self.capacity, self.level + max(0.0, now - self._at) * self.rate)
@@ -68,6 +72,7 @@ class Provider:
         self.counts: dict[str, int] = {}
         self.windows: dict[str, Windows] = {}
         self._meters: dict[str, tuple[Meter, Meter]] = {}
+        self._over = 0
 
     def meters(self, model: str) -> tuple[Meter, Meter]:
         """Return the buckets of a model: requests and tokens. Each model has its own."""
@@ -78,6 +83,20 @@ class Provider:
                 Meter(limits.tokens_per_min, limits.burst_s, 0.0),
             )
         return self._meters[model]
+
+    def limit(self, limits: Limits, now: float) -> None:
+        """Enforce these limits from now on; what the buckets hold stays in them, as far as it fits."""
+        self._over, self.windows = self.over(), {}
+        self.plan = msgspec.structs.replace(self.plan, limits=limits)
+        levels = {model: [meter.look(now) for meter in meters] for model, meters in self._meters.items()}
+        self._meters.clear()
+        for model, held in levels.items():
+            for meter, level in zip(self.meters(model), held, strict=True):
+                meter.begin(level, now)
+
+    def over(self) -> int:
+        """Return how many minutes of a model held more than the limits of that time allow."""
+        return self._over + sum(windows.over(self.plan.limits) for windows in self.windows.values())
 
     def admit(self, model: str, tokens: float, now: float) -> Admission:
         """Take the room for a call, or tell how long to wait for it."""
@@ -172,6 +191,18 @@ class Simulator:
                 return fault
         return None
 
+    def limit(self, limits: Mapping[str, Limits]) -> None:
+        """Change what these providers enforce, from now until the next reset.
+
+        Raises:
+            PlanInvalid: one of them is not simulated; nothing has changed.
+        """
+        for provider in limits:
+            if provider not in self.providers:
+                raise PlanInvalid(f"provider {provider!r} is not simulated: give {', '.join(self.providers)}")
+        for provider, enforced in limits.items():
+            self.providers[provider].limit(enforced, self.now())
+
     def chance(self) -> float:
         """Draw a number from 0 to 1."""
         return self._random.random()
@@ -193,11 +224,7 @@ class Simulator:
 
         Models are counted apart, and minutes begin at whole seconds.
         """
-        return sum(
-            windows.over(provider.plan.limits)
-            for provider in self.providers.values()
-            for windows in provider.windows.values()
-        )
+        return sum(provider.over() for provider in self.providers.values())
 
     def state(self) -> dict[str, object]:
         """Return what it saw, by provider."""

@@ -11,15 +11,17 @@ from typing import Any, NamedTuple
 import anyio
 import msgspec
 
-from . import reply, wire
+from . import reply, responses, wire
 from .core import Admission, Provider, Simulator
 from .plan import Fault, FaultKind
 
 NOTICE = wire.NOTICE
 PREFIXES = {"openai": ("/openai/v1", "/v1"), "gemini": ("/gemini/v1beta/openai", "/v1beta/openai")}
+RESPONSES = "/responses"
 PIECE = 12
 """Characters in a piece of a stream: three tokens."""
 
+WRONG = "The server had an error."
 SLOW_S = 30.0
 STALL_S = 3600.0
 
@@ -49,6 +51,15 @@ class _Request(NamedTuple):
     number: str
 
 
+class _Script(NamedTuple):
+    """The events of a stream: before the first piece, a piece each, after the last; and one that says that it broke."""
+
+    head: list[bytes]
+    pieces: list[bytes]
+    tail: list[bytes]
+    error: bytes
+
+
 class Desk:
     """Answers requests to the providers of a simulator."""
 
@@ -70,11 +81,12 @@ class Desk:
         calls: dict[str, Callable[[_Request, Fault | None, Admission], Awaitable[Answer]]] = {
             "/chat/completions": self._chat,
             "/embeddings": self._embeddings,
+            "/responses": self._chat,
         }
         try:
             if method == "GET" and rest == "/models":
                 return _json(wire.models(name, provider.plan.models))
-            if method != "POST" or rest not in calls:
+            if method != "POST" or rest not in calls or (rest == RESPONSES and name == "gemini"):
                 raise self._refusal(provider, path, "", 404, f"Invalid URL ({method} {path}).")
             key = self._key(provider, path, headers)
             request = self._checked(provider, path, rest, body)
@@ -112,12 +124,17 @@ class Desk:
                 if name in body:
                     message = f'Invalid JSON payload received. Unknown name "{name}": Cannot find field.'
                     raise self._refusal(provider, path, model, 400, message)
-        if rest == "/embeddings" and not body.get("input"):
+        if rest in ("/embeddings", RESPONSES) and not body.get("input"):
             raise self._refusal(provider, path, model, 400, "'input' is missing.")
+        if rest == RESPONSES and not isinstance(body["input"], str | list):
+            raise self._refusal(provider, path, model, 400, "Invalid type for 'input': expected a string or an array.")
         if rest == "/chat/completions" and not (isinstance(body.get("messages"), list) and body["messages"]):
             raise self._refusal(provider, path, model, 400, "Invalid 'messages': expected a non-empty array.")
         self._count += 1
-        return _Request(provider, path, model, body, f"sim-{self._count}")
+        asked = responses.as_chat(body) if rest == RESPONSES else body
+        if "messages" in asked and not asked["messages"]:
+            raise self._refusal(provider, path, model, 400, "Invalid 'input': expected items such as messages.")
+        return _Request(provider, path, model, asked, f"sim-{self._count}")
 
     def _refusal(
         self,
@@ -179,30 +196,42 @@ class Desk:
         self.sim.record(request.provider, request.model, request.path, 200, sum(usage))
         told = wire.headers(request.provider, request.model, self.sim.now())
         if request.body.get("stream"):
-            events = self._stream(request, fault, admission, message, finish, usage)
+            script = self._script(request, message, finish, usage)
+            events = self._stream(request, fault, admission, script, sum(usage))
             return Answer(200, told | {"content-type": "text/event-stream"}, events)
         with admission:
             await self._pause(request.provider, usage[1], fault)
             await _stall(fault)
             admission.used = sum(usage)
-        return _json(wire.completion(request.number, request.model, message, finish, usage), told, fault)
+        write = responses.response if request.path.endswith(RESPONSES) else wire.completion
+        return _json(write(request.number, request.model, message, finish, usage), told, fault)
+
+    def _script(self, request: _Request, message: dict[str, Any], finish: str, usage: tuple[int, int]) -> _Script:
+        """Write the whole stream of an answer."""
+        number, model = request.number, request.model
+        if request.path.endswith(RESPONSES):
+            events = responses.Events(number, model, message, finish, usage, PIECE)
+            return _Script([*events.head()], [*events.pieces()], [*events.tail()], events.error(WRONG))
+        every = usage if request.provider.plan.name == "gemini" else None
+        tail = [wire.chunk(number, model, {}, finish, every)]
+        if (request.body.get("stream_options") or {}).get("include_usage"):
+            tail.append(wire.chunk(number, model, None, usage=usage))
+        return _Script(
+            [wire.chunk(number, model, {"role": "assistant", "content": ""}, usage=every)],
+            [wire.chunk(number, model, piece, usage=every) for piece in wire.pieces(message, PIECE)],
+            [*tail, b"data: [DONE]\n\n"],
+            b"data: " + wire.error(request.provider, 500, WRONG)[0] + b"\n\n",
+        )
 
     async def _stream(
-        self,
-        request: _Request,
-        fault: Fault | None,
-        admission: Admission,
-        message: dict[str, Any],
-        finish: str,
-        usage: tuple[int, int],
+        self, request: _Request, fault: Fault | None, admission: Admission, script: _Script, used: int
     ) -> AsyncIterator[bytes]:
         latency = request.provider.plan.latency
-        every = usage if request.provider.plan.name == "gemini" else None
-        number, model = request.number, request.model
+        pieces = script.pieces
         with admission:
             await self._pause(request.provider, 0, fault)
-            yield wire.chunk(number, model, {"role": "assistant", "content": ""}, usage=every)
-            pieces = wire.pieces(message, PIECE)
+            for event in script.head:
+                yield event
             for at in range(len(pieces) + 1):
                 if fault is not None and at >= min(fault.after, len(pieces)):
                     if fault.kind is FaultKind.CUT:
@@ -214,17 +243,15 @@ class Desk:
                         yield b'data: {"choices": [{"del\n\n'
                         return
                     if fault.kind is FaultKind.ERROR_EVENT:
-                        yield b"data: " + wire.error(request.provider, 500, "The server had an error.")[0] + b"\n\n"
+                        yield script.error
                         return
                 if at < len(pieces):
-                    yield wire.chunk(number, model, pieces[at], usage=every)
+                    yield pieces[at]
                     if latency.tokens_per_s:
                         await anyio.sleep(PIECE / 4 / latency.tokens_per_s)
-            admission.used = sum(usage)
-        yield wire.chunk(number, model, {}, finish, every)
-        if (request.body.get("stream_options") or {}).get("include_usage"):
-            yield wire.chunk(number, model, None, usage=usage)
-        yield b"data: [DONE]\n\n"
+            admission.used = used
+        for event in script.tail:
+            yield event
 
     async def _pause(self, provider: Provider, tokens: int, fault: Fault | None) -> None:
         latency = provider.plan.latency

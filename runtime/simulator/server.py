@@ -1,8 +1,9 @@
 """The simulator on a socket: the paths of OpenAI and of Gemini's OpenAI-compatible endpoint, and a control API.
 
-/openai/v1/...  or /v1/...                        chat/completions, embeddings, models
-/gemini/v1beta/openai/...  or /v1beta/openai/...  the same
-/_sim/state, /_sim/seen, /_sim/faults, /_sim/reset  what it saw, in sum and one by one; rules; start again
+/openai/v1/...  or /v1/...                        chat/completions, responses, embeddings, models
+/gemini/v1beta/openai/...  or /v1beta/openai/...  the same, without responses
+/_sim/state, /_sim/seen, /_sim/faults, /_sim/limits, /_sim/reset
+    what it saw, in sum and one by one; rules; limits from now on; start again
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..listener import listen, served
 from . import wire
 from .core import Simulator
 from .desk import NOTICE, Desk, Dropped
-from .plan import Fault, PlanInvalid
+from .plan import Fault, Limits, PlanInvalid
 
 
 def simulator_app(sim: Simulator) -> Starlette:
@@ -43,6 +44,7 @@ def simulator_app(sim: Simulator) -> Starlette:
             Route("/_sim/state", control.state),
             Route("/_sim/seen", control.seen),
             Route("/_sim/faults", control.faults, methods=["POST", "DELETE"]),
+            Route("/_sim/limits", control.limits, methods=["POST"]),
             Route("/_sim/reset", control.reset, methods=["POST"]),
             Route("/{path:path}", call, methods=["GET", "POST"]),
         ]
@@ -79,6 +81,13 @@ class _Control:
             self.sim.faults += [Fault.parse(rule) for rule in rules]
         except (msgspec.DecodeError, PlanInvalid) as error:
             return _json({"error": f'give a JSON list of rules such as ["openai:503:share=0.2"]: {error}'}, 400)
+        return self._state()
+
+    async def limits(self, request: Request) -> Response:
+        try:
+            self.sim.limit(msgspec.json.decode(await request.body(), type=dict[str, Limits]))
+        except (msgspec.DecodeError, PlanInvalid) as error:
+            return _json({"error": f'give limits such as {{"openai": {{"requests_per_min": 60}}}}: {error}'}, 400)
         return self._state()
 
     def _state(self) -> Response:

@@ -114,6 +114,7 @@ class _Run:
                 self._close(record.step, ts, "failed", record.error)
             case records.StepCompleted() as record:
                 if (span := self._close(record.step, ts, "completed")) is not None:
+                    span.started = min(span.started, ts - record.seconds)  # its start may have been written with it
                     span.attributes[names.SOURCE] = record.source
                     self._text(span, names.STEP_RESULT, record.result)
             case records.LLMCall() as record:
@@ -208,6 +209,10 @@ class _Run:
             (names.RESPONSE_MODEL, call.model or None),
             (names.FIRST_CHUNK, call.first_token_s),
             (names.COST, call.cost_usd),
+            (names.CACHED_TOKENS, call.cached_tokens or None),
+            (names.REASONING_TOKENS, call.reasoning_tokens or None),
+            (names.RESPONSE_ID, call.response_id or None),
+            (names.FINISH_REASONS, call.finish_reasons or None),
             (names.CONVERSATION, self.queued.metadata.get("conversation_id")),
         ):
             if value is not None:

@@ -6,10 +6,22 @@ that was refused (a lost lease, a cancel) is not measured; one that was written 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...transports import Entry, Finish, Lease, Park, Run, Stored, Transition, Transport
+from ...transports import (
+    Append,
+    Claim,
+    Finish,
+    Park,
+    Run,
+    Stored,
+    StoreUnavailable,
+    Transition,
+    Transport,
+    TransportError,
+)
 from .. import records
 from ..records import Record, decode
 from . import names
@@ -30,8 +42,24 @@ HEARD = frozenset(
 """Records that something is measured by."""
 
 
+class Work:
+    """A run that is executed here: its row when it was claimed, and the components whose steps are at work."""
+
+    __slots__ = ("_claimed", "components", "run")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.components: dict[str, str] = {}
+        self._claimed = asyncio.get_running_loop().time()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was created: by the store's clock up to the claim, and since then by the loop's."""
+        return self.run.updated - self.run.created + asyncio.get_running_loop().time() - self._claimed
+
+
 class Watched:
-    """The contract over another transport; `append` is overheard.
+    """The contract over another transport; `append_all`, by which workers append, is overheard.
 
     Args:
         inner: the store.
@@ -43,45 +71,57 @@ class Watched:
         self._inner = inner
         self._meters = meters
         self._ended = ended
-        self._components: dict[str, dict[str, str]] = {}
+        self._work: dict[str, Work] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the store's own."""
         return getattr(self._inner, name)
 
-    async def append(
-        self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
-    ) -> Run:
+    async def claim(self, *args: Any, **kwargs: Any) -> list[Claim]:
+        """Claim, and remember what is worked on."""
+        claims = await self._inner.claim(*args, **kwargs)
+        for claim in claims:
+            self._work[claim.run.run_id] = Work(claim.run)
+        return claims
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
         """Append, then measure. An end that nobody answered for may have happened all the same."""
         try:
-            run = await self._inner.append(lease, entries, to, seen=seen)
+            refusals = await self._inner.append_all(appends)
         except BaseException:
-            if isinstance(to, Finish):
-                self._ended(lease.run_id)
+            for append in appends:
+                if isinstance(append.to, Finish):
+                    self._ended(append.lease.run_id)
             raise
-        for entry in entries:
-            if entry.kind in HEARD:
-                self._hear(run, decode(Stored(0, 0.0, entry.kind, entry.body)).record)
-        if to is not None:
-            self._transit(run, to)
-        return run
+        for append, refusal in zip(appends, refusals, strict=True):
+            work = self._work.get(append.lease.run_id)
+            if refusal is None and work is not None:
+                for entry in append.entries:
+                    if entry.kind in HEARD:
+                        self._hear(work, decode(Stored(0, 0.0, entry.kind, entry.body)).record)
+                if append.to is not None:
+                    self._transit(work, append.to)
+            elif isinstance(refusal, StoreUnavailable) and isinstance(append.to, Finish):
+                self._ended(append.lease.run_id)
+        return refusals
 
     def forget(self, run_id: str) -> None:
         """A run is executed here no more, whatever became of it."""
-        self._components.pop(run_id, None)
+        self._work.pop(run_id, None)
 
-    def _transit(self, run: Run, to: Transition) -> None:
+    def _transit(self, work: Work, to: Transition) -> None:
+        run = work.run
         self.forget(run.run_id)
         if isinstance(to, Park):
             self._meters.record(names.PARKED, labels={"workflow": run.workflow})
         elif isinstance(to, Finish):
-            about = {"workflow": run.workflow, "status": run.state.value}
+            about = {"workflow": run.workflow, "status": to.state.value}
             self._meters.record(names.RUNS, labels=about)
-            self._meters.record(names.RUN_SECONDS, run.updated - run.created, about)
+            self._meters.record(names.RUN_SECONDS, work.age, about)
             self._ended(run.run_id)
 
-    def _hear(self, run: Run, record: Record) -> None:
-        components = self._components.setdefault(run.run_id, {})
+    def _hear(self, work: Work, record: Record) -> None:
+        components = work.components
         if isinstance(record, records.StepStarted):
             if not record.waits_for:
                 components[record.step] = record.name
@@ -98,7 +138,7 @@ class Watched:
         elif isinstance(record, records.LLMCall):
             self._call(record)
         elif isinstance(record, records.LeaseTaken) and record.takeover:
-            self._meters.record(names.TAKEOVERS, labels={"workflow": run.workflow})
+            self._meters.record(names.TAKEOVERS, labels={"workflow": work.run.workflow})
 
     def _step_ended(self, component: str, status: str) -> None:
         self._meters.record(names.STEPS, labels={"component": component, "status": status})

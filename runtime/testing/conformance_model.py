@@ -213,6 +213,8 @@ class LogAndLease(RuleBasedStateMachine):
         }
         to = ends.get(end)
         texts = [f"{lease.owner} {len(model.log) + n}" for n in range(count)]
+        asked = seen if seen is not None else model.control_seq
+        assert self.do(self.store.may_append(lease, seen=asked)) is (model.refusal(lease, asked) is None)
         call = self.store.append(lease, [Entry("k", text.encode()) for text in texts], to, seen=seen)
         if refusal := model.refusal(lease, seen):
             assert self.refused(call) is refusal

@@ -99,6 +99,7 @@ class Remote:
     def __init__(self, inner: Transport, line: Line) -> None:
         self.url = inner.url
         self.durability = inner.durability
+        self.forgets = inner.forgets
         self._inner = inner
         self._line = line
 

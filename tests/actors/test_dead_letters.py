@@ -122,8 +122,9 @@ async def unanswered(tree: Supervisor, ref: Ref[Any]) -> None:
 )
 async def test_every_way_to_lose_a_message_has_its_reason(do: Any, spec: dict[str, Any], letters: list[Any]) -> None:
     stage = Stage()
-    mailbox = MailboxSpec(capacity=1, overflow=spec.pop("overflow", Overflow.BLOCK))
-    child = ChildSpec(**{"name": "a", "start": Slow, "mailbox": mailbox, "restart": Restart.TRANSIENT, **spec})
+    options = dict(spec)
+    mailbox = MailboxSpec(capacity=1, overflow=options.pop("overflow", Overflow.BLOCK))
+    child = ChildSpec(**{"name": "a", "start": Slow, "mailbox": mailbox, "restart": Restart.TRANSIENT, **options})
     async with supervise(SupervisorSpec(name="root", children=(child,)), events=stage.hear) as tree:
         await do(tree, tree.ref("a"))
         await asyncio.sleep(5)

@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from greenroom.actors import Actor, ChildSpec, Mailbox, MailboxSpec, SupervisorSpec, supervise
-from greenroom.actors.mailbox import BATCH
+from greenroom.actors.turn import BATCH
 from greenroom.runtime.testing.clock import VirtualLoop
 
 

@@ -26,7 +26,7 @@ from greenroom.actors import (
     SupervisorSpec,
     supervise,
 )
-from greenroom.actors.mailbox import BATCH
+from greenroom.actors.turn import BATCH
 
 from .cast import Boom, Echo, Get, Stage, settle
 
@@ -169,7 +169,7 @@ async def test_questions_with_one_timeout_expire_each_at_its_own_time() -> None:
 
 @pytest.mark.parametrize("timeouts", [1, 100])
 async def test_a_tree_that_has_ended_leaves_no_timer_of_a_question(timeouts: int) -> None:
-    async with supervise(alone(Echo)) as tree:
+    async with supervise(alone(Echo), inline=0) as tree:
         ref = tree.ref("a")
         for number in range(timeouts):
             assert await ref.ask(Get(), timeout=5 + number) == 0

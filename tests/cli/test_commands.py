@@ -8,15 +8,18 @@ import os
 import socket
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from greenroom.runtime.cli import doctor
 from greenroom.runtime.cli.input import read_input
+from greenroom.transports.sqlite_migrations import VERSION
 
 from .conftest import Shell
 
+OLD = Path(__file__).parents[1] / "transports" / "schema_1.sql"
 CANARY = "sk-canary-0123456789"
 
 
@@ -231,7 +234,7 @@ def test_doctor_knows_a_sqlite_file(shell: Shell, monkeypatch: pytest.MonkeyPatc
     shell("run", "app.py", "greet", "--input", "name=bob")
     out = shell("doctor", "--port", "0").out
     assert "sqlite:///greenroom.db opens; an acknowledged write survives" in out
-    assert "ok    schema: 1, which this greenroom writes" in out
+    assert f"ok    schema: {VERSION}, which this greenroom writes" in out
     monkeypatch.setattr(doctor, "WAL_RESET_BUG", "")
     assert f"ok    sqlite: {sqlite3.sqlite_version}" in shell("doctor", "--port", "0").out
     monkeypatch.setattr(doctor, "WAL_RESET_BUG", "it has a bug: use a newer one, or one process")
@@ -239,6 +242,16 @@ def test_doctor_knows_a_sqlite_file(shell: Shell, monkeypatch: pytest.MonkeyPatc
         "look  sqlite: it has a bug: use a newer one, or one process that writes" in shell("doctor", "--port", "0").out
     )
     assert "sqlite: " not in shell("doctor", "--port", "0", "--store", "memory://").out
+
+
+def test_doctor_leaves_a_file_of_an_older_version_as_it_is(shell: Shell, folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "greenroom.db")) as database:
+        database.executescript(OLD.read_text(encoding="utf-8"))
+    before = (folder / "greenroom.db").read_bytes()
+    done = shell("doctor", "--port", "0")
+    assert done.code == 0
+    assert f"look  schema: greenroom.db has 1: what opens it next brings it to {VERSION}, and then older" in done.out
+    assert (folder / "greenroom.db").read_bytes() == before
 
 
 def test_doctor_says_what_to_mend(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

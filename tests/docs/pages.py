@@ -49,6 +49,11 @@ def links(page: Path) -> list[str]:
     return [found["target"] for found in _LINK.finditer(_FENCE.sub("", page.read_text(encoding="utf-8")))]
 
 
+def named_tests(page: Path) -> list[tuple[str, str]]:
+    """Return (file, function) of the tests that a page names as `file.py::function`."""
+    return re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text(encoding="utf-8"))
+
+
 def anchors(page: Path) -> set[str]:
     """What a link may name after `#`: the page's headings, as forges turn them into anchors."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))

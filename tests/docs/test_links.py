@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
-from .pages import PAGES, ROOT, anchors, links, mapped, named
+from .pages import PAGES, ROOT, anchors, links, mapped, named, named_tests
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -39,3 +40,18 @@ def test_every_page_is_linked_from_the_readme() -> None:
     linked = {(ROOT / target.partition("#")[0]).resolve() for target in links(ROOT / "README.md")}
     pages = [page for page in PAGES if page.parent == ROOT / "docs"]
     assert [named(page) for page in pages if page not in linked] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_test_that_a_page_names_is_there(page: Path) -> None:
+    lost = []
+    for file, test in named_tests(page):
+        bodies = [ast.parse(path.read_text(encoding="utf-8")).body for path in (ROOT / "tests").rglob(file)]
+        functions = [one for body in bodies for one in body if isinstance(one, ast.AsyncFunctionDef | ast.FunctionDef)]
+        if test not in {function.name for function in functions}:
+            lost.append(f"{file}::{test}")
+    assert not lost, f"{named(page)} names tests that are not there: {', '.join(lost)}"
+
+
+def test_the_guides_name_tests() -> None:
+    assert sum(len(named_tests(page)) for page in PAGES) > 45

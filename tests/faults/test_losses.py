@@ -117,14 +117,13 @@ async def test_a_worker_whose_heartbeat_is_never_answered_gives_its_runs_up(stor
 class Slow:
     """A store whose answers to some appends take their time."""
 
-    def __init__(self, inner: Transport, kind: str, seconds: float) -> None:
-        self._inner, self._kind, self._seconds = inner, kind, seconds
+    def __init__(self, inner: Transport, seconds: float) -> None:
+        self._inner, self._seconds = inner, seconds
 
-    async def append(self, lease: Lease, entries: Any, *args: Any, **kwargs: Any) -> Any:
-        done = await self._inner.append(lease, entries, *args, **kwargs)
-        if any(entry.kind == self._kind for entry in entries):
-            await anyio.sleep(self._seconds)
-        return done
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
+        answer = await self._inner.may_append(lease, seen=seen)
+        await anyio.sleep(self._seconds)
+        return answer
 
     async def renew(self, leases: Any, **kwargs: Any) -> Any:
         if leases:
@@ -147,7 +146,7 @@ async def test_no_component_starts_once_the_lease_may_be_over_by_the_worker_s_ow
     async def late() -> int:
         return await call_out()
 
-    slow: Any = Slow(store, "step.started", LEASE_S + 0.2)
+    slow: Any = Slow(store, LEASE_S + 0.2)
     async with working(slow, late) as (runs, _):
         run, _ = await runs.start("late", b"{}")
         await anyio.sleep(LEASE_S + 1.5)
@@ -245,26 +244,30 @@ go = Signal("go", str)
 @workflow(signals=[go])
 async def two_words() -> str:
     first = await go.receive(timeout=30.0, default="none")
-    second = await go.receive(timeout=8.0, default="none")
+    second = await go.receive(timeout=60.0, default="none")
     return f"{first} {second}"
 
 
 class SlowReads:
-    """A store that takes its time to read, and longer for control records."""
+    """A store that takes its time to answer what it has read."""
 
-    def __init__(self, inner: Transport) -> None:
-        self._inner = inner
+    def __init__(self, inner: Transport, log_s: float, control_s: float) -> None:
+        self._inner, self._log_s, self._control_s = inner, log_s, control_s
 
     async def read(self, *args: Any, control: bool = False, **kwargs: Any) -> Any:
         found = await self._inner.read(*args, control=control, **kwargs)
-        await anyio.sleep(0.5 if control else 0.2)
+        await anyio.sleep(self._control_s if control else self._log_s)
         return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
-async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(store: Transport) -> None:
+@pytest.mark.parametrize(("log_s", "control_s"), [(0.2, 0.5), (1.5, 0.9)], ids=["first look", "heartbeat"])
+async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(
+    store: Transport, log_s: float, control_s: float
+) -> None:
+    """Whoever looks for control records while the log is still being read would find it once more."""
     wire = line()
     with anyio.move_on_after(2.0):
         async with working(store, two_words, line=wire) as (runs, _):
@@ -273,9 +276,11 @@ async def test_a_signal_that_was_taken_is_not_taken_again_by_the_next_worker(sto
             await anyio.sleep(0.5)  # not yet parked
             wire.severed = True
             await anyio.sleep_forever()
-    slow: Any = SlowReads(store)
+    slow: Any = SlowReads(store, log_s, control_s)
     async with working(slow, two_words, name="next") as (runs, _):
+        taken_over = await store.now()
         assert await runs.result(run.run_id) == b'"word none"'
+    assert await store.now() - taken_over > 30.0, "the next worker did not wait with the signal in its log"
     assert (await audit(store)).findings == ()
 
 

@@ -196,11 +196,15 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    options: ApiOptions | None = None, *, workflows: Sequence[Workflow[..., Any]] = (newsroom, idle), **serving: Any
+    options: ApiOptions | None = None,
+    *,
+    workflows: Sequence[Workflow[..., Any]] = (newsroom, idle),
+    url: str = "memory://",
+    **serving: Any,
 ) -> AsyncIterator[House]:
     """Open a house."""
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_transport("memory://"))
+        store = await stack.enter_async_context(open_transport(url))
         house = House(store, *workflows)
         house.app = api(house.runs, options=options)
         house.url = await stack.enter_async_context(served(house.app, **serving))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.requests import Request
 
+from greenroom.runtime.cursor import Cursor
 from greenroom.runtime.http.negotiation import Preferences, choose, cursor, preferences, traceparent, unchanged
 from greenroom.runtime.http.problems import Refusal
 
@@ -55,10 +56,12 @@ def test_preferences_are_read_and_what_is_unknown_ignored(prefer: str, wish: Pre
 
 
 def test_a_cursor_comes_from_the_header_else_the_parameter() -> None:
-    assert cursor(request()) == 0
-    assert cursor(request("after=3")) == 3
-    assert cursor(request("after=3", last_event_id="5")) == 5
-    assert cursor(request("after=3", last_event_id="")) == 3
+    assert cursor(request()) == Cursor(0)
+    assert cursor(request("after=3")) == Cursor(3)
+    assert cursor(request("after=3", last_event_id="5")) == Cursor(5)
+    assert cursor(request("after=3", last_event_id="")) == Cursor(3)
+    assert cursor(request("after=3-5f3a91c2")) == Cursor(3, "5f3a91c2")
+    assert cursor(request(last_event_id="5-5f3a91c2")) == Cursor(5, "5f3a91c2")
 
 
 @pytest.mark.parametrize(

@@ -181,3 +181,19 @@ async def test_a_share_of_the_calls_is_hit_the_same_ones_for_a_seed() -> None:
     assert await struck(1) == await struck(1)
     assert await struck(1) != await struck(2)
     assert 8 <= (await struck(1)).count(503) <= 32
+
+
+async def test_limits_change_under_way_and_each_minute_is_judged_by_those_of_its_time() -> None:
+    sim = simulator(limits=Limits(requests_per_min=60))
+    for _ in range(30):
+        assert (await say(sim, GEMINI, max_tokens=1)).status_code == 200
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(simulator_app(sim))) as http:
+        refused = await http.post("http://sim/_sim/limits", json={"gemini": {"requests_per_min": 1}, "none": {}})
+        assert (refused.status_code, "'none' is not simulated" in refused.text) == (400, True)
+        assert (await say(sim, GEMINI, max_tokens=1)).status_code == 200
+        state = (await http.post("http://sim/_sim/limits", json={"gemini": {"requests_per_min": 2}})).json()
+    assert state["providers"]["gemini"]["limits"]["requests_per_min"] == 2
+    await asyncio.sleep(120)
+    assert [(await say(sim, GEMINI, max_tokens=1)).status_code for _ in range(3)] == [200, 200, 429]
+    assert sim.over_limit_windows() == 1
+    assert (await say(sim, OPENAI)).status_code == 200

@@ -38,10 +38,17 @@ async def claims(store: Transport, run: str) -> None:
         say(got[0].lease.run_id)
 
 
+async def cancels(store: Transport, run: str) -> None:
+    """Post a cancel to a run; says when it is acknowledged."""
+    await store.post(run, [Entry("cancel.requested", b"{}")])
+    say("canceled")
+
+
 async def main(url: str, command: str, run: str) -> None:
     sys.stdin.readline()
     async with open_transport(url) as store:
-        await {"opens": opens, "creates": creates, "appends": appends, "claims": claims}[command](store, run)
+        await {one.__name__: one for one in (opens, creates, appends, claims, cancels)}[command](store, run)
 
 
-asyncio.run(main(*sys.argv[1:]))
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

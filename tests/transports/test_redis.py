@@ -17,6 +17,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+import greenroom.transports.redis
 from greenroom import Runtime, component, workflow
 from greenroom.runtime.errors import CursorAhead
 from greenroom.runtime.runs import Runs
@@ -38,12 +39,16 @@ from greenroom.transports import (
     control_topic,
     log_topic,
     open_transport,
+    redis_schema,
+    redis_scripts,
 )
 from greenroom.transports.redis import RedisTransport
 from greenroom.transports.redis_checkup import checkup
 from greenroom.transports.redis_line import BATCH
+from greenroom.transports.redis_schema import migrating
+from greenroom.transports.redis_scripts import Script
 
-from .valkey import PATIENCE_S, Node, caught_up, cluster, fail_over, follow, node, proxy, until
+from .valkey import PATIENCE_S, Node, caught_up, cluster, fail_over, follow, node, primary_of, proxy, until
 
 PEER = Path(__file__).with_name("peer.py")
 SECRET = "hunter2-hunter2"
@@ -384,7 +389,7 @@ async def test_a_write_that_no_replica_has_is_not_acknowledged(server: Node, url
 
 async def test_a_checkup_says_of_each_thing_what_to_do(own: Node, server: Node) -> None:
     own.ask("CONFIG", "SET", "maxmemory", "1gb")
-    assert [note.well for note in await checkup(own.url)] == [True] * 5
+    assert [note.well for note in await checkup(own.url)] == [True] * 6
     own.ask("CONFIG", "SET", "appendfsync", "everysec")
     own.ask("CONFIG", "SET", "maxmemory", 100 + own.info("memory")["used_memory"])
     url = f"redis://127.0.0.1:{own.port}/0?eviction=allow"
@@ -407,6 +412,43 @@ async def test_a_checkup_says_of_each_thing_what_to_do(own: Node, server: Node) 
         assert "replicas" not in await looks(f"{url}&wait=1")
     finally:
         server.ask("REPLICAOF", "NO", "ONE")
+
+
+async def test_a_store_of_a_newer_schema_is_refused_and_left_as_it_is(own: Node) -> None:
+    async with open_transport(own.url) as store:
+        await store.create(new("r"))
+    assert own.ask("GET", "{greenroom}:schema") == str(redis_schema.VERSION).encode()
+    own.ask("SET", "{greenroom}:schema", redis_schema.VERSION + 1)
+    text = await refusal(own.url)
+    assert text.endswith(
+        f"has schema {redis_schema.VERSION + 1}, and this greenroom knows up to {redis_schema.VERSION}: "
+        "upgrade greenroom, or name another store with '?prefix='"
+    )
+    assert own.ask("GET", "{greenroom}:schema") == str(redis_schema.VERSION + 1).encode()
+
+
+@pytest.mark.parametrize("kept", [None, "1", "2"])
+async def test_a_store_of_an_older_schema_is_brought_up_to_date_step_by_step_and_once(
+    own: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kept: str | None
+) -> None:
+    """Whoever opens it; one of before the key has the first schema. An unused one needs nothing."""
+    async with open_transport(own.url) as store:
+        await store.create(new("r"))
+    own.ask("DEL", "{greenroom}:schema") if kept is None else own.ask("SET", "{greenroom}:schema", kept)
+    steps = tuple(f"redis.call('RPUSH', P .. 'steps', '{n} from ' .. known)" for n in (2, 3))
+    monkeypatch.setattr(redis_scripts, "migrate", Script(migrating(steps)))
+    monkeypatch.setattr(redis_scripts, "ALL", (redis_scripts.migrate, *redis_scripts.ALL))
+    monkeypatch.setattr(greenroom.transports.redis, "VERSION", 3)
+    opens = [open_transport(url) for url in (own.url, own.url, f"{own.url}?prefix=unused")]
+    async with opens[0], opens[1], opens[2]:
+        pass
+    expected = {None: [b"2 from 1", b"3 from 1"], "1": [b"2 from 1", b"3 from 1"], "2": [b"3 from 2"]}
+    assert own.ask("LRANGE", "{greenroom}:steps", 0, -1) == expected[kept]
+    assert own.ask("GET", "{greenroom}:schema") == b"3"
+    assert own.ask("KEYS", "{unused}:*") == []
+    assert caplog.text.count(f"is brought from schema {kept or 1} to 3") == 1
+    monkeypatch.undo()
+    assert "has schema 3, and this greenroom knows up to 1" in await refusal(own.url)
 
 
 async def test_a_checkup_of_a_server_that_others_can_reach_looks_at_who_may_do_what(own: Node) -> None:
@@ -529,8 +571,7 @@ async def test_a_slot_that_moves_is_followed(tmp_path: Path) -> None:
     """Calls and hints find the node that has it now."""
     with cluster(tmp_path) as nodes:
         async with open_transport(f"{cluster_url(nodes[:1])}?prefix=moves") as store:
-            slot = nodes[0].ask("CLUSTER", "KEYSLOT", "{moves}:")
-            owner = nodes[slot // 5461 if slot < 16383 else 2]
+            slot, owner = nodes[0].ask("CLUSTER", "KEYSLOT", "{moves}:"), primary_of(nodes, "moves")
             target = next(one for one in nodes if one is not owner)
             async with store.watch(log_topic("r")) as watch:
                 name = target.ask("CLUSTER", "MYID")
@@ -540,6 +581,45 @@ async def test_a_slot_that_moves_is_followed(tmp_path: Path) -> None:
                 assert (await store.append(lease, [entry()])).seq == 2
                 assert await watch.wait(PATIENCE_S)
             assert target.ask("EXISTS", "{moves}:run:r") == 1
+
+
+@pytest.mark.slow
+async def test_a_slot_that_is_half_moved_is_waited_for(tmp_path: Path) -> None:
+    """The servers answer with ASK: whoever followed that would find some of the store's keys here and some there."""
+    with cluster(tmp_path) as nodes:
+        async with open_transport(f"{cluster_url(nodes)}?prefix=moves") as store:
+            lease = await leased(store, "r")
+            slot, owner = nodes[0].ask("CLUSTER", "KEYSLOT", "{moves}:"), primary_of(nodes, "moves")
+            target = next(one for one in nodes if one is not owner)
+            target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", owner.ask("CLUSTER", "MYID"))
+            owner.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.ask("CLUSTER", "MYID"))
+            keys = owner.ask("CLUSTER", "GETKEYSINSLOT", slot, 100)
+            asked = errors(owner, "ASK")
+            seqs: list[int] = []
+
+            async def append() -> None:
+                seqs.append((await store.append(lease, [entry()])).seq)
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(append)
+                while errors(owner, "ASK") == asked:  # noqa: ASYNC110 - the server tells nobody
+                    await anyio.sleep(0.01)
+                owner.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys[::2])
+                while errors(owner, "ASK") < asked + 3:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+                assert seqs == []
+                owner.ask("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys[1::2])
+                for one in (target, owner, *nodes):
+                    one.ask("CLUSTER", "SETSLOT", slot, "NODE", target.ask("CLUSTER", "MYID"))
+            assert seqs == [2]
+            assert [stored.seq for stored in await store.read("r")] == [1, 2]
+            assert target.ask("EXISTS", "{moves}:log:r") == 1
+
+
+def errors(one: Node, word: str) -> int:
+    """How many replies of a server began with this word."""
+    said = one.info("errorstats").get(f"errorstat_{word}", {"count": 0})
+    return int(said["count"])
 
 
 @pytest.mark.slow

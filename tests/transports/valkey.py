@@ -74,6 +74,12 @@ class Node:
         with Redis(port=self.port, protocol=2, socket_timeout=5) as client:
             return client.execute_command(*command)
 
+    def shut_out_replicas(self) -> None:
+        """Cut replicas off, and whoever comes anew; those who are connected are left alone."""
+        with Redis(port=self.port, protocol=2, socket_timeout=5) as client:
+            client.execute_command("CONFIG", "SET", "requirepass", "nobody knows")
+            client.execute_command("CLIENT", "KILL", "TYPE", "replica")
+
     def info(self, section: str) -> dict[str, Any]:
         with Redis(port=self.port, protocol=2, socket_timeout=5) as client:
             return dict(client.info(section))
@@ -90,15 +96,17 @@ def node(folder: Path, *options: str) -> Iterator[Node]:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[list[Node]]:
-    """Three primaries that have the slots between them."""
+def cluster(folder: Path, *options: str, replicas: int = 0) -> Iterator[list[Node]]:
+    """Three primaries that have the slots between them, and then so many replicas, one for each in turn."""
     with ExitStack() as stack:
         nodes, buses = [], []
-        for n in range(3):
+        for n in range(3 + replicas):
             buses.append(free_port())
-            options = ("--save", "", "--cluster-enabled", "yes", "--cluster-port", str(buses[-1]))
-            nodes.append(stack.enter_context(node(folder / f"node{n}", *options)))
-        for n, one in enumerate(nodes):
+            own = {"enabled": "yes", "port": str(buses[-1]), "node-timeout": "1500"}
+            told = [word for name, value in own.items() for word in (f"--cluster-{name}", value)]
+            told += ["--repl-diskless-sync-delay", "0", *(options or ("--save", ""))]
+            nodes.append(stack.enter_context(node(folder / f"node{n}", *told)))
+        for n, one in enumerate(nodes[:3]):
             one.ask("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else (n + 1) * 5461 - 1)
             one.ask("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
         for other, bus in zip(nodes[1:], buses[1:], strict=True):
@@ -106,7 +114,18 @@ def cluster(folder: Path) -> Iterator[list[Node]]:
         for one in nodes:
             until(lambda one=one: b"cluster_state:ok" in raw(one.ask("CLUSTER", "INFO")))  # type: ignore[misc]
             until(lambda one=one: len(one.ask("CLUSTER", "SLOTS")) == 3)  # type: ignore[misc]
+            known = b"cluster_known_nodes:%d\r" % len(nodes)
+            until(lambda one=one, known=known: known in raw(one.ask("CLUSTER", "INFO")))  # type: ignore[misc]
+        for n, one in enumerate(nodes[3:]):
+            one.ask("CLUSTER", "REPLICATE", nodes[n % 3].ask("CLUSTER", "MYID"))
+            until(lambda one=one, n=n: caught_up(one, nodes[n % 3]))  # type: ignore[misc]
         yield nodes
+
+
+def primary_of(nodes: list[Node], prefix: str = "greenroom") -> Node:
+    """The node of a cluster that has a store."""
+    slot = int(nodes[0].ask("CLUSTER", "KEYSLOT", f"{{{prefix}}}:"))
+    return nodes[min(slot // 5461, 2)]
 
 
 def raw(answer: Any) -> bytes:

@@ -5,7 +5,7 @@ import { ask, runPath } from "./api.js";
 const TERMINAL = new Set(["run.completed", "run.failed", "run.canceled", "run.timed_out"]);
 const PATIENCE_MS = 10_000;
 
-/** Cut a stream of text into server-sent events; feed it pieces, get `{event, data}` back. */
+/** Cut a stream of text into server-sent events; feed it pieces, get `{id, event, data}` back. */
 export class Frames {
   #rest = "";
 
@@ -34,10 +34,11 @@ export class Frames {
  */
 export async function follow(runId, tell, signal) {
   let seen = 0;
+  let cursor = "";
   let wait = 500;
   while (!signal.aborted) {
     try {
-      const headers = { accept: "text/event-stream", ...(seen ? { "last-event-id": String(seen) } : {}) };
+      const headers = { accept: "text/event-stream", ...(cursor ? { "last-event-id": cursor } : {}) };
       const response = await ask(runPath(runId, "/events"), { headers, signal });
       if (response.status === 204) return tell({ state: "ended" });
       await tell({ state: "live" });
@@ -47,14 +48,15 @@ export async function follow(runId, tell, signal) {
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
-        const events = frames.feed(value).filter((frame) => frame.id).map((frame) => JSON.parse(frame.data));
-        const fresh = events.filter((event) => event.seq > seen);
+        const told = frames.feed(value).filter((frame) => frame.id);
+        const fresh = told.map((frame) => JSON.parse(frame.data)).filter((event) => event.seq > seen);
         if (!fresh.length) continue;
         if (fresh[0].seq !== seen + 1) {
           await reader.cancel();
           break;
         }
         seen = fresh.at(-1).seq;
+        cursor = told.at(-1).id;
         await tell({ events: fresh });
         if (TERMINAL.has(fresh.at(-1).type)) return tell({ state: "ended" });
       }
