@@ -107,7 +107,7 @@ local function settle(needs)
     if gauge.burst then
       local back = (row.held[name] or 0) + entered - need.spent - need.keep
       gauge.level = gauge.level + (lost and math.min(0, back) or back)
-      gauge.level = math.min(gauge.level, gauge.burst - held(name) - need.keep)
+      gauge.level = math.min(gauge.level, gauge.burst - held(name) - need.keep, need.left or math.huge)
     end
     row.held[name], row.taken[name] = need.keep, row.taken[name] or 0
     for _, one in ipairs(gauge.window_s > 0 and need.back or {{}}) do
@@ -131,15 +131,24 @@ local function owed(name, row)
   end
   return sum
 end
+local function even(free, mine, taken)
+  local level = free + mine
+  table.sort(taken)
+  for n, other in ipairs(taken) do
+    if other >= level then break end
+    level = (level * n + other) / (n + 1)
+  end
+  return math.max(0, level - mine)
+end
 local function take(wanted, free, row)
   local part = next(wanted) and 1 or 0
   for name, need in pairs(wanted) do
-    local mine, taken, others = row.taken[name], 0, 0
+    local taken, most = {{}}, free[name]
     for _, other in pairs(R.holders) do
-      if other.wants then others, taken = others + 1, taken + (other.taken[name] or 0) end
+      if other.wants then taken[#taken + 1] = other.taken[name] or 0 end
     end
-    local even = (free[name] + mine + taken) / (1 + others) - mine
-    local fair = math.max(need.least, math.floor(math.min(free[name], even) + TINY))
+    if #taken > 0 then most = row.since and even(free[name], row.taken[name], taken) or 0 end
+    local fair = math.max(need.least, math.floor(most + TINY))
     part = math.min(part, free[name] >= need.least - TINY and fair / need.want or 0)
   end
   if part <= 0 then return nil end
@@ -211,13 +220,14 @@ local function draw(asked)
     free[name] = room(name, row) - owes[name]
   end
   local got = take(wanted, free, row)
-  row.wants, row.least = false, {{}}
-  local again_s = 0
+  row.least = {{}}
+  local again_s, short = 0, false
   for name, need in pairs(wanted) do
-    row.wants = row.wants or need.want > (got and got[name] or 0)
+    short = short or need.want > (got and got[name] or 0)
     if row.since then row.least[name] = need.least end
   end
-  if row.wants then
+  row.wants = waits and short
+  if short then
     for name, need in pairs(wanted) do again_s = math.max(again_s, ask_again(name, need, got, owes[name], row)) end
   end
   local keeps = row.wants

@@ -69,7 +69,7 @@ class Holder(msgspec.Struct, kw_only=True):
         held: by limit.
         least: by limit, what it waits for.
         since: when it began to wait; None: it does not.
-        wants: whether it would have used more than it got.
+        wants: whether calls wait for more than it got.
         taken: by limit, what it got lately.
     """
 
@@ -110,10 +110,11 @@ def draw(reservoir: Reservoir, asked: Draw, holder: str, now: float, lease_s: fl
     owed = {name: _owed(reservoir, name, row) for name in wanted}
     free = {name: _room(reservoir, name, row) - owed[name] for name in wanted}
     got = _take(reservoir, wanted, free, row)
-    row.wants = any(need.want > got.get(name, 0.0) for name, need in wanted.items())
+    short = any(need.want > got.get(name, 0.0) for name, need in wanted.items())
+    row.wants = waits and short
     row.least = {name: need.least for name, need in wanted.items()} if row.since is not None else {}
     again_s = 0.0
-    if row.wants:
+    if short:
         again_s = max(_again(reservoir, name, need, got, owed[name], row, now) for name, need in wanted.items())
     if row.wants or any(row.held.values()):
         reservoir.holders[holder] = row
@@ -197,7 +198,8 @@ def _settle(reservoir: Reservoir, needs: Mapping[str, Need], holder: str, now: f
         if gauge.bound.burst is not None:
             back = row.held.get(name, 0.0) + entered - need.spent - need.keep
             gauge.level += back if lost is None else min(0.0, back)
-            gauge.level = min(gauge.level, gauge.bound.burst - _held(reservoir, name) - need.keep)
+            most = gauge.bound.burst - _held(reservoir, name) - need.keep
+            gauge.level = min(gauge.level, most if need.left is None else min(most, need.left))
         row.held[name] = need.keep
         row.taken.setdefault(name, 0.0)
         for when, amount in need.back if gauge.bound.window_s else ():
@@ -209,13 +211,16 @@ def _settle(reservoir: Reservoir, needs: Mapping[str, Need], holder: str, now: f
 
 
 def _take(reservoir: Reservoir, wanted: Mapping[str, Need], free: Mapping[str, float], row: Holder) -> dict[str, float]:
-    """Give a holder what it may have of what it wants."""
+    """Give a holder what it may have of what it wants; one that only provides for later gets what nobody waits for."""
+    waits = row.since is not None
     others = [other for other in reservoir.holders.values() if other.wants]
     part = 1.0 if wanted else 0.0
     for name, need in wanted.items():
-        taken = sum(other.taken.get(name, 0.0) for other in others)
-        even = (free[name] + row.taken[name] + taken) / (1 + len(others)) - row.taken[name]
-        fair = max(need.least, math.floor(min(free[name], even) + TINY))
+        even = free[name]
+        if others:
+            taken = [other.taken.get(name, 0.0) for other in others]
+            even = _even(free[name], row.taken[name], taken) if waits else 0.0
+        fair = max(need.least, math.floor(even + TINY))
         part = min(part, fair / need.want if free[name] >= need.least - TINY else 0.0)
     if part <= 0.0:
         return {}
@@ -227,6 +232,16 @@ def _take(reservoir: Reservoir, wanted: Mapping[str, Need], free: Mapping[str, f
             reservoir.gauges[name].level -= amount
     row.since = None
     return got
+
+
+def _even(free: float, mine: float, taken: list[float]) -> float:
+    """Return one's part of what is free, so that in the end all have got as much, as far as that goes."""
+    level = free + mine
+    for n, other in enumerate(sorted(taken), 1):
+        if other >= level:
+            break
+        level = (level * n + other) / (n + 1)
+    return max(0.0, level - mine)
 
 
 def _held(reservoir: Reservoir, name: str) -> float:

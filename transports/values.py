@@ -231,6 +231,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         least: the least addition that is of use; 0: none is needed now.
         want: the most that it can use.
         back: (when, how much) of what was spent, by `Grant.at`, turned out not to be.
+        left: no more than this may go out at once now, as the provider says; None: it says nothing.
     """
 
     spent: float = 0.0
@@ -238,6 +239,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     least: float = 0.0
     want: float = 0.0
     back: tuple[tuple[float, float], ...] = ()
+    left: float | None = None
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True):

@@ -170,6 +170,13 @@ class ReservoirRules:
         assert (late.number, late.word, set(late.room)) == (2, "up", {"rate"})
         assert set((await ask(store, "a", known=2)).room) == {"rate", "places"}
 
+    async def test_a_provider_that_refused_holds_nothing(self, store: Transport, clock: Clock) -> None:
+        """Whatever the bucket says; it refills from there."""
+        await ask(store, "a", rate=Need(left=-2.0))
+        assert (await ask(store, "b", rate=Need(least=1, want=5))).got == {}
+        clock.advance(4)
+        assert (await ask(store, "b", rate=Need(least=1, want=5))).got == {"rate": 2}
+
     async def test_a_new_limit_begins_empty(self, store: Transport, clock: Clock) -> None:
         """Others may have used it before it was known; a changed one keeps what was spent."""
         await ask(store, "a", bounds={"places": PLACES})
@@ -218,6 +225,7 @@ needs = st.builds(
     keep=st.sampled_from([0.0, 0.0, 1.0, 4.0]),
     least=st.sampled_from([0.0, 1.0, 1.0, 6.0]),
     want=st.sampled_from([6.0, 7.0, 50.0]),
+    left=st.sampled_from([None, None, None, 2.0, -3.0]),
     back=st.lists(st.tuples(st.floats(-70, 0), st.sampled_from([0.5, 2.0])), max_size=2).map(tuple),
 )
 several = st.sampled_from(
@@ -282,6 +290,7 @@ def _dated(need: Need, now: float) -> Need:
         least=need.least,
         want=need.want,
         back=tuple((now + when, amount) for when, amount in need.back),
+        left=need.left,
     )
 
 
