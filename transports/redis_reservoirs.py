@@ -141,20 +141,25 @@ local function even(free, mine, taken)
   return math.max(0, level - mine)
 end
 local function take(wanted, free, row)
-  local part = next(wanted) and 1 or 0
+  if not next(wanted) then return nil end
   for name, need in pairs(wanted) do
-    local taken, most = {{}}, free[name]
+    if free[name] < need.least - TINY then return nil end
+  end
+  local part, got, any = 1, {{}}, false
+  for name, need in pairs(wanted) do
+    local taken, most = {{}}, row.since and free[name] or free[name] / 2
     for _, other in pairs(R.holders) do
       if other.wants then taken[#taken + 1] = other.taken[name] or 0 end
     end
-    if #taken > 0 then most = row.since and even(free[name], row.taken[name], taken) or 0 end
-    local fair = math.max(need.least, math.floor(most + TINY))
-    part = math.min(part, free[name] >= need.least - TINY and fair / need.want or 0)
+    if #taken > 0 then most = row.since and even(most, row.taken[name], taken) or 0 end
+    part = math.min(part, math.max(need.least, most + TINY) / need.want)
   end
-  if part <= 0 then return nil end
-  local got = {{}}
   for name, need in pairs(wanted) do
-    got[name] = math.max(need.least, math.floor(need.want * part + TINY))
+    got[name] = math.max(need.least, math.floor(need.want * math.max(0, part)))
+    any = any or got[name] > 0
+  end
+  if not any then return nil end
+  for name in pairs(wanted) do
     row.held[name] = row.held[name] + got[name]
     row.taken[name] = row.taken[name] + got[name]
     local gauge = R.gauges[name]
@@ -167,13 +172,16 @@ local function wait(name, wanted, row)
   local gauge, after = R.gauges[name], 0
   if gauge.burst then after = math.max(0, wanted - gauge.level) / gauge.per_s end
   local over = wanted + held(name) + row.held[name] + spent(gauge) - gauge.limit
-  local free = over <= TINY
+  if over <= TINY then return after end
+  local leaves = 0
   for _, entry in ipairs(gauge.ledger) do
     if over <= TINY then break end
     over = over - entry[2]
-    after = math.max(after, entry[1] + gauge.window_s - at)
+    leaves = entry[1] + gauge.window_s - at
   end
-  return over <= TINY and after or math.max(after, FREED_S)
+  local last = gauge.ledger[#gauge.ledger]
+  local back = math.max(FREED_S, last and (at - last[1]) / 4 or 0)
+  return math.max(after, over <= TINY and math.min(leaves, back) or back)
 end
 local function ask_again(name, need, got, owes, row)
   local gauge = R.gauges[name]

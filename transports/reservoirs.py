@@ -211,20 +211,21 @@ def _settle(reservoir: Reservoir, needs: Mapping[str, Need], holder: str, now: f
 
 
 def _take(reservoir: Reservoir, wanted: Mapping[str, Need], free: Mapping[str, float], row: Holder) -> dict[str, float]:
-    """Give a holder what it may have of what it wants; one that only provides for later gets what nobody waits for."""
+    """Give a holder what it may have of what it wants; who only provides for later gets half of what is left over."""
     waits = row.since is not None
+    if not wanted or any(free[name] < need.least - TINY for name, need in wanted.items()):
+        return {}
     others = [other for other in reservoir.holders.values() if other.wants]
-    part = 1.0 if wanted else 0.0
+    part = 1.0
     for name, need in wanted.items():
-        even = free[name]
+        even = free[name] if waits else free[name] / 2
         if others:
             taken = [other.taken.get(name, 0.0) for other in others]
-            even = _even(free[name], row.taken[name], taken) if waits else 0.0
-        fair = max(need.least, math.floor(even + TINY))
-        part = min(part, fair / need.want if free[name] >= need.least - TINY else 0.0)
-    if part <= 0.0:
+            even = _even(even, row.taken[name], taken) if waits else 0.0
+        part = min(part, max(need.least, even + TINY) / need.want)
+    got = {name: max(need.least, math.floor(need.want * max(0.0, part))) for name, need in wanted.items()}
+    if not any(got.values()):
         return {}
-    got = {name: max(need.least, math.floor(need.want * part + TINY)) for name, need in wanted.items()}
     for name, amount in got.items():
         row.held[name] += amount
         row.taken[name] += amount
@@ -281,18 +282,23 @@ def _again(
 
 
 def _until(reservoir: Reservoir, name: str, room: float, row: Holder, now: float) -> float:
-    """Return the seconds until a limit has so much room, if nobody draws."""
+    """Return the seconds until a limit has so much room, or somebody may have given some back: soon after spending."""
     gauge = reservoir.gauges[name]
     bound, after = gauge.bound, 0.0
     if bound.burst is not None:
         after = max(0.0, room - gauge.level) / bound.per_s
     over = room + _held(reservoir, name) + row.held[name] + _spent(gauge) - bound.limit
+    if over <= TINY:
+        return after
+    leaves = 0.0
     for when, amount in gauge.ledger:
         if over <= TINY:
-            return after
+            break
         over -= amount
-        after = max(after, when + bound.window_s - now)
-    return after if over <= TINY else max(after, FREED_S)
+        leaves = when + bound.window_s - now
+    lately = now - gauge.ledger[-1][0] if gauge.ledger else 0.0
+    back = max(FREED_S, lately / 4)
+    return max(after, min(leaves, back) if over <= TINY else back)
 
 
 def _spent(gauge: Gauge) -> float:

@@ -25,7 +25,7 @@ class Holding:
     """The room that calls go by.
 
     Args:
-        lacks: called when a call finds no room, once until `fed`.
+        starves: called when a call finds no room and none did before.
         learned: called when something was learned of the deployment.
 
     Attributes:
@@ -38,7 +38,7 @@ class Holding:
         spent_requests, spent_tokens, back: what has to be told.
     """
 
-    def __init__(self, lacks: Callable[[], None], learned: Callable[[], None]) -> None:
+    def __init__(self, starves: Callable[[], None], learned: Callable[[], None]) -> None:
         self.learned = learned
         self.until = -math.inf
         self.requests = 0.0
@@ -53,24 +53,22 @@ class Holding:
         self.spent_requests = 0
         self.spent_tokens = 0.0
         self.back: list[tuple[float, float]] = []
-        self._lacks = lacks
+        self._starves = starves
         self._untold: list[Hold] = []
         self._telling: list[Hold] = []
 
     def wait(self, tokens: float, in_flight: int, down: bool, now: float) -> float:
         """Return 0 if a call may go, infinity if it has to wait until more is held."""
-        if (
-            now < self.until
-            and self.requests >= 1.0
-            and self.tokens >= tokens
-            and self.places > in_flight
-            and (self.probe or not down)
-        ):
+        if now < self.until and not self.lacks(tokens, in_flight, down):
             return 0.0
         if not self.hungry:
             self.hungry = True
-            self._lacks()
+            self._starves()
         return FOREVER
+
+    def lacks(self, tokens: float, in_flight: int, down: bool) -> bool:
+        """Say whether there is too little for a call."""
+        return self.requests < 1.0 or self.tokens < tokens or self.places <= in_flight or (down and not self.probe)
 
     def take(self, tokens: float) -> Hold:
         """Take the room for a call."""

@@ -40,6 +40,9 @@ LEASE_S = 3.0
 IDLE_S = 0.5
 """When what is not used goes back, and what was spent is told at the latest, seconds."""
 
+BACK_S = 0.1
+"""When tokens go back that calls did not use, where others wait here, seconds."""
+
 AHEAD_S = 1.0
 """For how long calls are provided for that have not come yet, seconds."""
 
@@ -117,7 +120,7 @@ class Share:
         if self._news:
             return now
         if holding.hungry:
-            return self._again
+            return min(self._again, self._drawn + BACK_S) if holding.back else self._again
         if holding.owing or holding.probe:
             return self._drawn + IDLE_S
         return holding.until - LEASE_S / 2 if self.lane.in_flight else math.inf
@@ -129,13 +132,20 @@ class Share:
             self._due()
 
     def ask(self, now: float) -> Draw:
-        """Say what there is to say, and ask for what calls need; what goes back is not held from here on."""
+        """Say what there is to say, and ask for what calls need; what goes back is not held from here on.
+
+        Who lacks something for the next call keeps nothing: two that wait for what the other one keeps would wait for
+        ever.
+        """
         lane, holding = self.lane, self.holding
         if now >= holding.until:
             holding.lose()
         waiting = self._waiting(lane)
         calls = self._provide_for(waiting, now)
         one = 1.0 if calls and (waiting.calls or holding.hungry) else 0.0
+        first = waiting.first or holding.size
+        if one and holding.lacks(first, lane.in_flight, lane.breaker.is_open):
+            holding.lose()
         self._told = told = holding.tell()
         bounds, needs = self._bounds(), {}
         if REQUESTS in bounds:
@@ -144,7 +154,6 @@ class Share:
                 holding.requests, holding.unsent_requests, one, calls, told.requests, left=lane.requests_left(now)
             )
         if TOKENS in bounds:
-            first = waiting.first or holding.size
             wanted = min(waiting.tokens, calls * first) + max(0, calls - waiting.calls) * holding.size
             wanted = math.ceil(max(wanted, first * one))
             holding.tokens = min(holding.tokens, float(wanted))
@@ -152,8 +161,8 @@ class Share:
                 holding.tokens, holding.unsent_tokens, math.ceil(first * one), wanted, told.tokens, told.back
             )
         if PLACES in bounds:
-            holding.places = min(holding.places, lane.in_flight + calls)
-            spare = max(0.0, holding.places - lane.in_flight)
+            spare = max(0.0, min(holding.places - lane.in_flight, calls))
+            holding.places = lane.in_flight + spare
             needs[PLACES] = _need(spare, lane.in_flight, one, calls)
         holding.probe = holding.probe and lane.breaker.is_open and bool(calls or lane.breaker.probing)
         probing = one if lane.breaker.is_open else 0.0
