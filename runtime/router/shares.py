@@ -276,7 +276,7 @@ def _need(
     """Say what is held, free and for calls that are on their way, and ask for what is missing."""
     return Need(
         spent=spent,
-        keep=free + busy,
+        keep=max(0.0, free + busy),
         least=max(0.0, least - free),
         want=max(0.0, want - free),
         back=back,

@@ -143,13 +143,14 @@ async def test_places_are_shared_and_everybody_gets_some(anyio_backend: Any) -> 
 
 
 async def test_tokens_are_shared_and_what_was_not_used_comes_back(anyio_backend: Any) -> None:
-    """A minute of 20,000 tokens, calls that may take a thousand and take about 30."""
+    """A minute of 20,000 tokens, calls that may take a thousand and take 125: 160 go in the first minute."""
     limits, enforced = Limits(tokens_per_min=20_000), Enforced(tokens_per_min=20_000)
     async with fleet(3, limits=limits, enforced=enforced, providers=("openai",)) as one:
         await asyncio.gather(*(one.rigs[n % 3].ask(max_completion_tokens=1000) for n in range(300)))
         assert set(one.statuses()) == {200}
         assert busiest((seen.at, seen.tokens) for seen in one.sim.seen) <= 20_000
-        assert now() < 30
+        assert sum(seen.at < 10 for seen in one.sim.seen) > 140
+        assert now() < 60.5 * 1.15
 
 
 async def test_what_is_not_used_is_given_back(anyio_backend: Any) -> None:
