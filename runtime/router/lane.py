@@ -115,7 +115,7 @@ class Lane:
             paused_s=max(0.0, self.paused_until - now),
             requests_per_min=self.requests.limit if self.requests else None,
             tokens_per_min=self.tokens.limit if self.tokens else None,
-            concurrency=None if self._places == math.inf else int(self._places),
+            concurrency=None if self.places == math.inf else int(self.places),
             rate=None if self.pace.found == math.inf else self.pace.found,
             latencies=self.durations.newest(LATENCIES),
         )
