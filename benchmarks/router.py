@@ -8,8 +8,6 @@ greenroom is compared with is installed once (`routing/peers.py`). Takes about f
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
 import os
@@ -26,6 +24,7 @@ from .routing.gateways import added
 from .routing.peers import Absent, litellm, measured, note, set_up
 from .routing.plots import draw
 from .routing.providers import providers
+from .routing.workers import four_workers
 
 OURS = "greenroom"
 LITELLM = "litellm Router"
@@ -113,9 +112,7 @@ class _Suite:
 
     def workers(self) -> None:
         """Send a burst through worker processes that share the limits."""
-        if importlib.util.find_spec("benchmarks.routing.workers") is None:
-            raise Absent("benchmarks/routing/workers.py is not there")
-        rows, ratios = importlib.import_module("benchmarks.routing.workers").four_workers(self.seed)
+        rows, ratios = four_workers(self.seed)
         self.rows += rows
         self.ratios |= ratios
 

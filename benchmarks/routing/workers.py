@@ -23,65 +23,76 @@ from openai import APIError
 from greenroom.runtime.router import Router
 from greenroom.transports import open_transport
 
-from .burst import CALLS, LONGEST_S, NONE, QUESTION, Outcome, config, over
-from .providers import Providers, providers
+from ..report import Row
+from .bursts import CALLS, CASES, LONGEST, PER_S, QUESTION, Control, Outcome
+from .clients import config
+from .providers import providers
 
 WORKERS = 4
 MODULE = "benchmarks.routing.workers"
+SYSTEM = f"greenroom, {WORKERS} workers"
 
 
-def worker_command(at: Providers, url: str, name: str, calls: int) -> list[str]:
-    """Return how a worker process is started: it says when it is ready, waits for a line, and reports."""
-    return [sys.executable, "-m", MODULE, "--worker", url, name, str(calls), json.dumps(at.env)]
+def four_workers(seed: int, url: str = "") -> tuple[list[Row], dict[str, float]]:
+    """Have workers make calls within a second, each its part; return rows and ratios.
+
+    Args:
+        seed: of the providers' answers.
+        url: of a store that none of them has used yet; by default a SQLite file.
+    """
+    with tempfile.TemporaryDirectory() as folder, providers(PER_S, seed) as (urls, control):
+        outcome = _burst(url or f"sqlite:///{Path(folder) / 'limits.db'}", urls, Control(control))
+    rows = [
+        Row("burst: makespan", SYSTEM, outcome.makespan_s, "s"),
+        Row("burst: failed", SYSTEM, outcome.failed, "calls"),
+        Row("burst: 429s", SYSTEM, outcome.refused, "answers"),
+    ]
+    ratios = {
+        "four_workers_makespan/optimum": outcome.makespan_s / CASES["burst"].optimum_s,
+        "four_workers_failed": float(outcome.failed),
+        "four_workers_429": float(outcome.refused),
+        "four_workers_over_limit_windows": float(outcome.over_limit_windows),
+    }
+    return rows, ratios
 
 
-def four_workers(at: Providers, url: str, calls: int = CALLS, workers: int = WORKERS) -> Outcome:
-    """Have workers make calls within a second, each its part; `url` is of a store that none of them has used yet."""
+def _burst(url: str, urls: list[str], control: Control) -> Outcome:
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    worker_command(at, url, f"worker-{number}", calls // workers),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for number in range(workers)
-        ]
-        for process in processes:
-            read(process)
-        at.begin([])
-        started = time.perf_counter()
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answered = sum(read(process)["answered"] for process in processes)
-        makespan_s = time.perf_counter() - started
-    state = at.state()
-    requests = sum(provider["requests"] for provider in state["providers"].values())
-    return Outcome(makespan_s, calls - answered, state["http_429"], requests)
+        workers = [stack.enter_context(_worker(url, f"worker-{n}", urls)) for n in range(WORKERS)]
+        for worker in workers:
+            _read(worker)
+        control.begin([])
+        began = time.perf_counter()
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        said = [_read(worker) for worker in workers]
+        makespan_s = time.perf_counter() - began
+    return control.outcome(makespan_s, sum(one["answered"] for one in said), sum(one["cpu_s"] for one in said))
 
 
-def read(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Read a line that a worker says."""
+def _worker(url: str, name: str, urls: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", MODULE, "--worker", url, name, json.dumps(urls)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
     said: dict[str, Any] = json.loads(process.stdout.readline())
     return said
 
 
-async def work(url: str, name: str, calls: int, at: Providers) -> None:
-    """Be a worker."""
-    answered = 0
-    holder = f"{name}#{os.getpid()}"
+async def _work(url: str, name: str, urls: list[str]) -> None:
+    """Be a worker: say when it is ready, wait for a line, make the calls, report."""
+    answered, calls = 0, CALLS // WORKERS
     async with (
         open_transport(url) as store,
-        Router(config(at, known=True), seed=1) as router,
+        Router(config(urls, known=True), seed=1) as router,
         router.client() as client,
         anyio.create_task_group() as group,
     ):
-        group.start_soon(router.share(store, holder).run)
+        group.start_soon(router.share(store, f"{name}#{os.getpid()}").run)
 
         async def one(number: int) -> None:
             nonlocal answered
@@ -92,25 +103,17 @@ async def work(url: str, name: str, calls: int, at: Providers) -> None:
 
         print(json.dumps({"ready": True}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        with anyio.move_on_after(LONGEST_S):
+        with anyio.move_on_after(LONGEST * CASES["burst"].optimum_s):
             async with anyio.create_task_group() as burst:
                 for number in range(calls):
                     burst.start_soon(one, number)
-        print(json.dumps({"answered": answered}), flush=True)
+        print(json.dumps({"answered": answered, "cpu_s": time.process_time()}), flush=True)
         group.cancel_scope.cancel()
-
-
-def main(url: str) -> None:
-    """Run it alone, and print what came of it."""
-    with tempfile.TemporaryDirectory() as folder, providers(60.0, 1) as at:
-        outcome = four_workers(at, url or f"sqlite:///{Path(folder) / 'limits.db'}")
-    found = {"four_workers_makespan/optimum": over(outcome, NONE), "four_workers_429": outcome.refused}
-    print(json.dumps({**found, "failed": outcome.failed, "makespan_s": outcome.makespan_s}))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        url, name, calls, env = sys.argv[2:6]
-        anyio.run(work, url, name, int(calls), Providers(json.loads(env), ""))
+        anyio.run(_work, sys.argv[2], sys.argv[3], json.loads(sys.argv[4]))
     else:
-        main(sys.argv[1] if len(sys.argv) > 1 else "")
+        _, found = four_workers(1, sys.argv[1] if len(sys.argv) > 1 else "")
+        print(json.dumps(found, indent=2))
