@@ -30,7 +30,7 @@ from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.steady import steady
 from greenroom.runtime.worker import open_worker
-from greenroom.transports import Transport, open_transport
+from greenroom.transports import RunFilter, Transport, open_transport
 
 LEASE_S = 1.0
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 and __name__ == "__main__" else Path()
@@ -169,6 +169,17 @@ async def work_until(store_name: str, run_id: str, dies_after: int) -> None:
             await runs.wait(run_id)
 
 
+async def end_all() -> None:
+    """Be a worker until every run of the store has ended."""
+    async with (
+        open_transport(url()) as store,
+        open_worker(store, WORKFLOWS, settings("heir"), RouterConfig(models={})),
+    ):
+        runs = Runs(store, WORKFLOWS)
+        for run in [run async for run in runs.matching(RunFilter())]:
+            await runs.wait(run.run_id)
+
+
 async def call(name: str, seconds: float, *, answers_are_lost: bool = False) -> None:
     """Be an API: start runs, each twice as clients do, and read each log to its end; write down what was accepted.
 
@@ -269,6 +280,8 @@ def main(role: str, *arguments: str) -> None:
             boundaries()
         case "load":
             load(float(arguments[0]), deadly="calm" not in arguments, answers_are_lost="lost" in arguments)
+        case "end":
+            anyio.run(end_all)
         case "worker":
             with suppress(KeyboardInterrupt):
                 anyio.run(work, arguments[0])

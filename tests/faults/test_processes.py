@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -170,6 +171,43 @@ def test_a_worker_that_comes_back_after_its_lease_is_refused_stops_and_works_on(
         + [(step, next(key for name, key in effects(tmp_path) if name == step))]
         + [("after", key) for name, key in set(effects(tmp_path)) if name == "after"]
     )
+
+
+# --- backed up
+
+
+@pytest.mark.timeout(120)
+def test_a_copy_made_under_load_has_all_that_was_acknowledged_and_its_runs_go_on(tmp_path: Path) -> None:
+    """With `VACUUM INTO`, as the docs say. The copy begins a life of its own: what was under way is taken over."""
+    live, copy = tmp_path / "live", tmp_path / "copy"
+    live.mkdir()
+    copy.mkdir()
+    load = subprocess.Popen([sys.executable, str(HANDS), "load", str(live), "60", "calm"], text=True)
+    try:
+        found: set[str] = set()
+        wait_until(lambda: len(effects(live)) > 20, "the load")
+        while not {"completed", "running"} <= found:
+            (copy / "store.db").unlink(missing_ok=True)
+            acknowledged = (live / "accepted").read_text().split()
+            with closing(sqlite3.connect(live / "store.db")) as database:
+                database.execute("VACUUM INTO ?", (str(copy / "store.db"),))
+            with closing(sqlite3.connect(copy / "store.db")) as database:
+                rows = database.execute("SELECT run_id, state FROM runs").fetchall()
+            found = {state for _, state in rows}
+    finally:
+        (live / "enough").touch()
+        load.wait(DEADLINE_S)
+    assert load.returncode == 0
+    copied = [run_id for run_id, _ in rows]
+    assert set(acknowledged) <= set(copied)
+    play("end", copy)
+    for folder, states in ((live, len((live / "accepted").read_text().split())), (copy, len(copied))):
+        audited = check(f"sqlite:///{folder}/store.db")
+        assert audited.states == {"completed": states}
+    assert audited.takeovers > 0
+    charged = Counter(key.split("/")[0] for name, key in {*effects(live), *effects(copy)} if name == "charge")
+    assert set(copied) <= set(charged)
+    assert set(charged.values()) == {1}, "a step of the copy was made under another key"
 
 
 # --- a full disk
