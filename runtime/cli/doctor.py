@@ -21,13 +21,13 @@ from ...transports.sqlite_migrations import VERSION
 from ...transports.sqlite_schema import WAL_RESET_BUG
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
-from ..http import ApiOptions
 from ..http.serve import beyond_loopback
 from ..listener import AddressUnavailable, listen
 from ..router import MissingKey, RouterConfig, RouterError
 from .output import give
 from .store import sqlite_file
 from .target import load_runtime, settle
+from .tokens import api_options
 
 PACKAGES = (
     "aiolimiter", "anyio", "cronsim", "httpx2", "msgspec", "openai", "redis", "rich", "starlette", "structlog",
@@ -35,6 +35,7 @@ PACKAGES = (
 )  # fmt: skip
 OTHER_VARIABLES = {
     "GREENROOM_TOKEN",
+    "GREENROOM_TOKENS",
     "GREENROOM_SHARE",
     "GREENROOM_VENV",
     *(f"GREENROOM_{provider}_{limit}" for provider in ("OPENAI", "GEMINI") for limit in ("RPM", "TPM")),
@@ -150,15 +151,15 @@ def _schema(file: Path) -> Finding | None:
 def _address(settings: Settings, insecure: bool) -> Finding:
     host, port = settings.host, settings.port
     try:
-        token = ApiOptions.from_env(os.environ).token
+        secured = api_options(settings).secured
         listen(host, port).close()
     except AddressUnavailable as error:
         return Finding("address", "mend", str(error), 3)
     except GreenroomError as error:
         return Finding("address", "mend", str(error), 2)
-    if token is None and beyond_loopback(host) and not insecure:
-        return Finding("address", "mend", f"{host} is beyond loopback and no GREENROOM_TOKEN is set: set it", 2)
-    return Finding("address", "ok", f"{host}:{port} is free, GREENROOM_TOKEN is {'set' if token else 'not set'}")
+    if not secured and beyond_loopback(host) and not insecure:
+        return Finding("address", "mend", f"{host} is beyond loopback and no token is set: set GREENROOM_TOKEN", 2)
+    return Finding("address", "ok", f"{host}:{port} is free, requests {'need a' if secured else 'need no'} token")
 
 
 def _keys(settings: Settings) -> Finding:

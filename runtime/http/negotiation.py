@@ -134,7 +134,7 @@ def one_of(request: Request, name: str, choices: Sequence[str]) -> str:
 
 
 def run_filter(request: Request) -> RunFilter:
-    """Read which runs to list: `workflow`, `status`, `tag`, `created_after` (RFC 3339).
+    """Read which runs to list: `workflow`, `status`, `tenant`, `tag`, `created_after` (RFC 3339).
 
     Raises:
         Refusal: 400, a value that cannot be.
@@ -144,6 +144,7 @@ def run_filter(request: Request) -> RunFilter:
     return RunFilter(
         workflow=query.get("workflow"),
         state=None if state is None else _status(state),
+        tenant=query.get("tenant"),
         tag=query.get("tag"),
         created_after=None if after is None else _time("query.created_after", after),
     )

@@ -17,6 +17,7 @@ from ..definitions import Workflow
 from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
+from .access import NEEDS, Need
 from .chat import ChatTurn
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
@@ -28,7 +29,14 @@ Workflows = Mapping[str, Workflow[Any, Any]]
 
 PROBLEM = "application/problem+json"
 _REF = "#/components/schemas/"
-_EVERYWHERE = (Kind.UNAUTHORIZED, Kind.MISDIRECTED, Kind.INTERNAL, Kind.NOT_STARTED)
+_EVERYWHERE = (
+    Kind.UNAUTHORIZED,
+    Kind.MISSING_SCOPE,
+    Kind.MISDIRECTED,
+    Kind.HEADERS_TOO_LARGE,
+    Kind.INTERNAL,
+    Kind.NOT_STARTED,
+)
 _MUTATION = (Kind.MALFORMED, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_TYPE, Kind.INVALID_INPUT)
 _START = (*_MUTATION, Kind.INVALID_PARAMETER, Kind.UNKNOWN_WORKFLOW, Kind.RUN_EXISTS, Kind.KEY_REUSED)
 _READ = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.INVALID_PARAMETER)
@@ -82,7 +90,15 @@ def _alone(type_: Any) -> Json:
 
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
-    told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
+    told = [
+        views.RunObject,
+        views.RunList,
+        views.OutputText,
+        views.WorkerList,
+        views.TokenObject,
+        ApprovalView,
+        ApprovalList,
+    ]
     own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
@@ -105,9 +121,24 @@ def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
         "components": {"schemas": components},
     }
     if secured:
-        whole["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        whole["components"]["securitySchemes"] = {"token": _TOKEN}
         whole["security"] = [{"token": []}]
+        _secure(paths, workflows)
     return whole
+
+
+def _secure(paths: Json, workflows: Workflows) -> None:
+    """Say of each operation which scope it needs."""
+    starts = {f"/v1/workflows/{name}/runs": "/v1/workflows/{workflow}/runs" for name in workflows}
+    for path, item in paths.items():
+        for method in ("get", "post"):
+            if method not in item:
+                continue
+            need = NEEDS[f"{method.upper()} {starts.get(path, path)}"]
+            if need is Need.NOTHING:
+                item[method]["security"] = []
+            elif need.scope is not None:
+                item[method]["security"] = [{"token": [need.scope]}]
 
 
 def _typed_run(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
@@ -171,6 +202,7 @@ def _run_paths() -> Json:
     where = [
         _query("workflow", {"type": "string"}),
         _query("status", {"type": "string", "enum": list(RunState)}),
+        _query("tenant", {"type": "string"}),
         _query("tag", {"type": "string"}),
         _query("created_after", {"type": "string", "format": "date-time"}),
         _query("cursor", {"type": "string"}),
@@ -289,6 +321,7 @@ def _system_paths() -> Json:
     metrics = {"200": {"description": "In Prometheus' format.", "content": {TEXT: {"schema": {"type": "string"}}}}}
     return {
         "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
+        "/v1/token": plain("show_token", "What the request's token may do.", _ref("TokenObject")),
         "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
         "/livez": plain("live", "Whether the process answers.", health),
         "/readyz": plain("ready", "Whether to send requests here.", health, Kind.DRAINING, Kind.STORE_UNAVAILABLE),
@@ -366,6 +399,12 @@ def _identifier(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
+_TOKEN: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Scopes: `read` looks and follows; `run` starts, signals, decides, cancels, forks and retries; "
+    "`admin` does all of that and what concerns all tenants. A token of a tenant sees and starts its runs alone.",
+}
 _RUN_ID: Json = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _EVENT: Json = {
     "type": "object",
