@@ -1,27 +1,30 @@
 // The dashboard: what the address names is what is shown. It knows the public API and nothing else.
 
 import { html, render, useEffect, useState } from "./preact.js";
-import { onRefused, token } from "./api.js";
+import { learnScopes, onRefused, token } from "./api.js";
 import { link, usePlace } from "./place.js";
 import { Inbox } from "./approvals.js";
 import { Run } from "./run.js";
 import { Runs } from "./runs.js";
 import { Workers } from "./workers.js";
 
-const PAGES = [["", "Runs"], ["approvals", "Approvals"], ["workers", "Workers"]];
+const PAGES = [["", "Runs"], ["approvals", "Approvals"], ["workers", "Workers", "needs-admin"]];
 
 function App() {
   const place = usePlace();
   const [paused, setPaused] = useState(false);
   const [refused, setRefused] = useState(null);
   useEffect(() => onRefused(setRefused), []);
+  useEffect(() => {
+    if (!refused) learnScopes();
+  }, [refused]);
   useEffect(() => scrollTo(0, 0), [place.run, place.page]);
   if (refused) return html`<${Token} close=${() => setRefused(null)} />`;
   return html`
     <a class="skip" href="#main">Skip to content</a>
     <header class="bar-top">
       <a class="brand" ...${link({})}>greenroom</a>
-      <nav aria-label="Pages">${PAGES.map(([page, title]) => html`<a aria-current=${!place.run && (place.page ?? "") === page ? "page" : undefined} ...${link({ page })}>${title}</a>`)}</nav>
+      <nav aria-label="Pages">${PAGES.map(([page, title, needs]) => html`<a class=${needs} aria-current=${!place.run && (place.page ?? "") === page ? "page" : undefined} ...${link({ page })}>${title}</a>`)}</nav>
       <span class="right">
         <button type="button" aria-pressed=${String(paused)} onClick=${() => setPaused(!paused)}>${paused ? "Resume" : "Pause"}</button>
         ${token.get() && html`<button type="button" onClick=${() => { token.set(""); location.reload(); }}>Forget token</button>`}
