@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from ..transports import Codec, Run, open_transport
 from .definitions import Workflow
-from .errors import ConfigInvalid, NotStarted
+from .errors import ConfigInvalid, InputInvalid, NotStarted
 from .log import Output
 from .payload import from_json, to_json
 from .records import Event
@@ -55,7 +55,7 @@ class Runtime:
         telemetry: what its workers export; by default what the environment says (`OTEL_EXPORTER_OTLP_ENDPOINT`).
 
     Raises:
-        ConfigInvalid: two workflows of one name, or something that is no workflow.
+        ConfigInvalid: two workflows of one name, something that is no workflow, or an example that does not fit.
     """
 
     def __init__(
@@ -73,6 +73,8 @@ class Runtime:
                 raise ConfigInvalid(f"{workflow!r} is no workflow: decorate it with @workflow")
             if workflow.name in by_name:
                 raise ConfigInvalid(f"two workflows are named {workflow.name!r}: give one another name=")
+            if workflow.example is not None:
+                _check_example(workflow)
             by_name[workflow.name] = workflow
         self.workflows: Mapping[str, Workflow[..., Any]] = MappingProxyType(by_name)
         self.store = store
@@ -162,6 +164,15 @@ class Runtime:
     def handle(self, workflow: Workflow[P, R], run_id: str) -> RunHandle[R]:
         """Return the handle of a run that was started before."""
         return RunHandle(self.runs, workflow, run_id)
+
+
+def _check_example(workflow: Workflow[..., Any]) -> None:
+    try:
+        workflow.parse(workflow.encode(dict(workflow.example or {})))
+    except InputInvalid as error:
+        raise ConfigInvalid(
+            f"the example of workflow {workflow.name} is wrong at {error.path}: {error.detail}"
+        ) from None
 
 
 class RunHandle(Generic[R]):

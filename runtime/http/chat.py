@@ -34,6 +34,9 @@ from .streams import Streams
 from .ui_message import UiMessage
 
 SUBMIT = "submit-message"
+CHAT = frozenset({"messages", "prompt"})
+"""The arguments of which a workflow takes one or both, to be a chat."""
+
 LATEST = 20
 """How many of a chat's runs are looked at to stop it."""
 

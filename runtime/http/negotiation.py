@@ -90,13 +90,15 @@ def cursor(request: Request) -> Cursor:
     Raises:
         Refusal: 400, it is neither a sequence number nor the id of an event.
     """
+    after = _cursor("query.after", request.query_params.get("after", "0"))
     header = request.headers.get("last-event-id", "").strip()
-    path, value = (
-        ("header.Last-Event-ID", header) if header else ("query.after", request.query_params.get("after", "0"))
-    )
+    return _cursor("header.Last-Event-ID", header) if header else after
+
+
+def _cursor(path: str, value: str) -> Cursor:
     found = read_cursor(value)
     if found is None:
-        raise invalid(path, f"is {value[:40]!r}, must be a whole number from 0 to {2**53}, or the id of an event")
+        raise invalid(path, f"is {value[:40]!r}, must be a whole number from 0 to {LAST_SEQ}, or the id of an event")
     return found
 
 

@@ -10,25 +10,22 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-import msgspec
-
 from ...transports import RunState
 from ..definitions import Workflow
 from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
 from .access import NEEDS, Need
-from .chat import ChatTurn
+from .chat import CHAT, ChatTurn
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
 from .resources import FORMATS, CancelRun, ForkRun, StartRun
+from .schemas import REF, Json, Schemas, documented, example_of
 
-Json = dict[str, Any]
 Workflows = Mapping[str, Workflow[Any, Any]]
 
 PROBLEM = "application/problem+json"
-_REF = "#/components/schemas/"
 _EVERYWHERE = (
     Kind.UNAUTHORIZED,
     Kind.MISSING_SCOPE,
@@ -43,41 +40,17 @@ _READ = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.INVALID_PARAMETER)
 _FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
 
 
-class Schemas:
-    """JSON schemas of types, gathered under names that are unique in one document."""
-
-    def __init__(self, types: Iterable[Any], *, root: str = _REF) -> None:
-        self._types = list(types)
-        self._root = root
-        self.components: Json = {}
-        self._schemas, components = msgspec.json.schema_components(
-            self._types, schema_hook=self._foreign, ref_template=root + "{name}"
-        )
-        self.components |= components
-
-    def _foreign(self, type_: Any) -> Json:
-        """Describe what msgspec does not know: pydantic models by themselves, anything else as any value."""
-        describe = getattr(type_, "model_json_schema", None)
-        if not callable(describe):
-            return {}
-        schema: Json = describe(ref_template=self._root + "{model}")
-        self.components |= schema.pop("$defs", {})
-        return schema
-
-    def __getitem__(self, type_: Any) -> Json:
-        """Give the schema of one of the types."""
-        found: Json = self._schemas[next(n for n, known in enumerate(self._types) if known is type_)]
-        return found
-
-
 def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
     """Describe a workflow for the list of workflows, with schemas that stand alone."""
+    argument = _alone(workflow.signature.input)
+    _tell(workflow, argument.get("$defs", {}))
     return {
         "name": workflow.name,
         "summary": workflow.summary,
         "timeout_s": workflow.timeout_s,
-        "input": _alone(workflow.signature.input),
+        "input": argument,
         "result": _alone(workflow.signature.result),
+        "example": example_of(workflow, Schemas([workflow.signature.input])),
         "approvals": {name: _alone(inlet.type) for name, inlet in workflow.approvals.items()},
         "links": {"start": f"{root}/v1/workflows/{workflow.name}/runs"},
     }
@@ -86,6 +59,14 @@ def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
 def _alone(type_: Any) -> Json:
     schemas = Schemas([type_], root="#/$defs/")
     return schemas[type_] | ({"$defs": schemas.components} if schemas.components else {})
+
+
+def _tell(workflow: Workflow[Any, Any], components: Json) -> None:
+    """Add to an input's schema what the docstring says of the arguments."""
+    _, told = documented(workflow)
+    properties = components.get(f"{workflow.name}.input", {}).get("properties", {})
+    for name in told.keys() & properties.keys():
+        properties[name] = {"description": told[name]} | properties[name]
 
 
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
@@ -101,14 +82,15 @@ def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     ]
     own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
-    components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
+    components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE, "SentEvent": _SENT_EVENT}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
     paths: Json = {}
     for workflow in workflows.values():
+        _tell(workflow, components)
         components[f"{workflow.name}.run"] = _typed_run(workflow, schemas)
         components[f"{workflow.name}.start"] = _typed_start(workflow, schemas)
         paths[f"/v1/workflows/{workflow.name}/runs"] = {"post": _start(workflow)}
-    paths |= _run_paths() | _chat_paths() | _system_paths()
+    paths |= _run_paths() | _chat_paths(workflows) | _system_paths()
     whole: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -153,25 +135,16 @@ def _typed_run(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
 
 def _typed_start(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
     start: Json = schemas.components["StartRun"]
-    argument: Json = schemas.components[schemas[workflow.signature.input]["$ref"].removeprefix(_REF)]
+    argument = schemas.resolve(schemas[workflow.signature.input])
+    shown = example_of(workflow, schemas)
     typed = {
         **start,
         "title": f"{workflow.name}.start",
         "properties": {**start["properties"], "input": schemas[workflow.signature.input]},
-        "examples": [{"input": _example(argument)}],
     }
+    if shown is not None:
+        typed["examples"] = [{"input": shown}]
     return typed | ({"required": ["input"]} if argument.get("required") else {})
-
-
-def _example(schema: Json) -> Any:
-    """A value that shows a schema's shape: what is required, in its simplest form."""
-    kinds: Json = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None}
-    if schema.get("type") == "object":
-        known = schema.get("properties", {})
-        return {name: _example(known[name]) for name in schema.get("required", ()) if name in known}
-    if "enum" in schema:
-        return schema["enum"][0]
-    return kinds.get(schema.get("type", ""), {})
 
 
 def _start(workflow: Workflow[Any, Any]) -> Json:
@@ -179,13 +152,16 @@ def _start(workflow: Workflow[Any, Any]) -> Json:
     accepted = _json("The run was accepted and goes on.", run)
     accepted["headers"] = {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}
     done = _json("The run has ended, or its events follow.", run)
-    done["content"][EVENT_STREAM] = {"schema": {"type": "string"}}
+    done["content"][EVENT_STREAM] = {"schema": _ref("SentEvent")}
+    accepted["links"] = done["links"] = _LINKS
+    more, _ = documented(workflow)
     return {
         "operationId": f"start_{_identifier(workflow.name)}",
         "summary": workflow.summary or f"Start a run of {workflow.name}.",
+        **({"description": more} if more else {}),
         "tags": ["workflows"],
         "parameters": [
-            _header("Idempotency-Key", "The same key and payload give the same run for ever.", maxLength=255),
+            _key("The same key and payload give the same run for ever."),
             _header("Prefer", "`wait=N`: answer when the run has ended, N seconds at the latest."),
             _header("traceparent", "A W3C trace to continue."),
         ],
@@ -198,17 +174,17 @@ def _run_paths() -> Json:
     run = _ref("RunObject")
     etag = _header("If-None-Match", "The ETag of the version that is known.")
     prefer = _header("Prefer", "`wait=N`: wait for the end, N seconds at the latest.")
-    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`."), _after()]
+    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`.", _SEQ), _after()]
     where = [
         _query("workflow", {"type": "string"}),
         _query("status", {"type": "string", "enum": list(RunState)}),
         _query("tenant", {"type": "string"}),
         _query("tag", {"type": "string"}),
         _query("created_after", {"type": "string", "format": "date-time"}),
-        _query("cursor", {"type": "string"}),
+        _query("cursor", {"type": "string", "minLength": 1}),
         _limit(50),
     ]
-    stream = {EVENT_STREAM: {"schema": {"type": "string"}}}
+    stream = {EVENT_STREAM: {"schema": _ref("SentEvent")}}
     text = {TEXT: {"schema": {"type": "string"}}}
     events = {"description": "Events from the cursor on.", "content": stream | _content(_ref("EventPage"))}
     output = {"description": "The output from the cursor on.", "content": stream | _content(_ref("OutputText")) | text}
@@ -240,17 +216,19 @@ def _run_paths() -> Json:
     return {"/v1/runs": listing} | one
 
 
-def _chat_paths() -> Json:
-    """The AI SDK's transport; written once, for a chat with any workflow."""
-    workflow = {"name": "workflow", "in": "path", "required": True, "schema": {"type": "string"}}
+def _chat_paths(workflows: Workflows) -> Json:
+    """The AI SDK's transport; written once, for a chat with any workflow that takes what a chat sends."""
+    chats = [one.name for one in workflows.values() if not CHAT.isdisjoint(one.signature.input.__struct_fields__)]
+    name: Json = {"type": "string", **({"enum": chats} if chats else {})}
+    workflow = {"name": "workflow", "in": "path", "required": True, "schema": name}
     chat = {"name": "chat_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    stream = {"description": "A UI message stream.", "content": {EVENT_STREAM: {"schema": {"type": "string"}}}}
+    stream = {"description": "A UI message stream.", "content": {EVENT_STREAM: {"schema": _ref("SentEvent")}}}
 
     def item(method: str, name: str, summary: str, responses: Json, *kinds: Kind, **more: Any) -> Json:
         operation = {"operationId": name, "summary": summary, "tags": ["chat"], **more}
         return {method: {**operation, "responses": responses | _problems(Kind.UNKNOWN_WORKFLOW, *kinds)}}
 
-    key = _header("Idempotency-Key", "The same key and message give the same run for ever.", maxLength=255)
+    key = _key("The same key and message give the same run for ever.")
     body: Json = {"parameters": [key], "requestBody": {"required": True, "content": _content(_ref("ChatTurn"))}}
     answer = item("post", "chat", "Answer a message.", {"200": stream}, *_START, Kind.BUSY, **body)
     resume = item("get", "resume_chat", "Tell the answer that is given, from its start.", _followed(stream), Kind.BUSY)
@@ -264,7 +242,7 @@ def _chat_paths() -> Json:
 
 
 def _fork_paths(run: Json) -> Json:
-    key = _header("Idempotency-Key", "The same key and request give the same run for ever.", maxLength=255)
+    key = _key("The same key and request give the same run for ever.")
     kinds = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.UNKNOWN_WORKFLOW, Kind.NO_FORK, Kind.KEY_REUSED)
 
     def post(name: str, summary: str) -> Json:
@@ -297,9 +275,11 @@ def _inlet_paths(run: Json) -> Json:
     approval = _ref("ApprovalView")
     decided = {"200": _json("It was decided so before.", approval), "202": _json("It is decided.", approval)}
     send = post("send_signal", "Send a signal to a run.", "SendSignal", {"202": _json("It will be taken.", run)})
-    send["post"]["parameters"] = [_header("Idempotency-Key", "Of several with one key the first counts.")]
+    send["post"]["parameters"] = [_key("Of several with one key the first counts.")]
     decide = post("decide", "Decide on an approval.", "Decide", decided, Kind.DECIDED)
     listed = {"200": _json("In the order of the questions.", _ref("ApprovalList"))}
+    asked = {"run_id": "$request.path.run_id", "approval": "$response.body#/data/0/approval"}
+    listed["200"]["links"] = {"decide": {"operationId": "decide", "parameters": asked}}
     return {
         "/signals/{name}": named("name", send),
         "/approvals": _get("list_approvals", "What a run has asked for.", listed),
@@ -375,11 +355,16 @@ def _nothing() -> Json:
 
 
 def _ref(name: str) -> Json:
-    return {"$ref": _REF + name}
+    return {"$ref": REF + name}
 
 
-def _header(name: str, description: str, **limits: int) -> Json:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **limits}}
+def _header(name: str, description: str, schema: Json | None = None) -> Json:
+    return {"name": name, "in": "header", "description": description, "schema": schema or {"type": "string"}}
+
+
+def _key(description: str) -> Json:
+    printable = {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
+    return _header("Idempotency-Key", description, printable)
 
 
 def _query(name: str, schema: Json) -> Json:
@@ -387,8 +372,8 @@ def _query(name: str, schema: Json) -> Json:
 
 
 def _after() -> Json:
-    event = {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{8}$"}
-    return _query("after", {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, event], "default": 0})
+    event = {"type": "string", "pattern": "^[0-9]{1,15}-[0-9a-f]{8}$"}
+    return _query("after", {"anyOf": [_SEQ, event], "default": 0})
 
 
 def _limit(default: int) -> Json:
@@ -399,6 +384,13 @@ def _identifier(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
+_LINKS: Json = {
+    name: {"operationId": name, "parameters": {"run_id": "$response.body#/id"}}
+    for name in ("show_run", "get_result", "follow_run", "follow_output", "get_trace", "cancel_run", "fork_run")
+}
+"""Where a run that was started can be asked about."""
+
+_SEQ: Json = {"type": "integer", "minimum": 0, "maximum": 2**53}
 _TOKEN: Json = {
     "type": "http",
     "scheme": "bearer",
@@ -423,10 +415,20 @@ _EVENT_PAGE: Json = {
     "type": "object",
     "required": ["data", "next_after", "complete"],
     "properties": {
-        "data": {"type": "array", "items": {"$ref": _REF + "Event"}},
+        "data": {"type": "array", "items": {"$ref": REF + "Event"}},
         "next_after": {"type": "integer"},
         "cursor": {"type": "string", "description": "For `after`, where the store needs more than a number."},
         "complete": {"type": "boolean"},
+    },
+}
+_SENT_EVENT: Json = {
+    "type": "object",
+    "description": "One server-sent event. In native streams `id` is the cursor and `data` an Event.",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
 _PROBLEM_EXAMPLE: Json = {

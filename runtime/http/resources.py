@@ -192,11 +192,10 @@ class RunResource:
         """Follow the log as events, or read a page of it as JSON."""
         runs = self._runs(request)
         run = await runs.transport.run(request.path_params["run_id"])
-        after = cursor(request)
+        after, limit = cursor(request), number(request, "limit", default=100, low=1, high=1000)
         if choose(request, (EVENT_STREAM, JSON)) == EVENT_STREAM:
             return await self._stream(request, runs, run, after)
         after = await runs.checked(run, after)
-        limit = number(request, "limit", default=100, low=1, high=1000)
         batch = await runs.transport.read(run.run_id, after.seq, limit)
         envelope = await _envelope(runs, run.run_id)
         reached = cursor_at(batch[-1], marked=runs.transport.forgets) if batch else after

@@ -416,7 +416,7 @@ async def test_a_token_is_asked_for_and_kept_by_the_tab_alone(browser: Browser) 
 
 
 async def test_what_a_token_may_not_do_is_not_offered(browser: Browser) -> None:
-    """Who may only read sees runs and no buttons; who may run sees the buttons; what is asked for all the same is told."""
+    """Who may only read sees runs and no buttons. What is asked for all the same gets the sentence of the API."""
     scopes = {"read": ["read"], "both": ["read", "run"], "root": ["admin"], "blind": ["run"]}
     tokens = tuple(Token(name=name, scopes=held, token=f"{name}-{TOKEN}") for name, held in scopes.items())
     async with open_house() as house, house.served(options=ApiOptions(tokens=tokens)):
