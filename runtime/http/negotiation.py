@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 
 from ...transports import RunFilter, RunState
-from ..cursor import Cursor, read_cursor
+from ..cursor import LAST_SEQ, Cursor, read_cursor
 from ..trace import valid_traceparent
 from .problems import Fault, Kind, Refusal
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ...transports import RunState
+from ..cursor import LAST_SEQ
 from ..definitions import Workflow
 from ..inlets import ApprovalView
 from ..trace import Trace
@@ -174,7 +175,7 @@ def _run_paths() -> Json:
     run = _ref("RunObject")
     etag = _header("If-None-Match", "The ETag of the version that is known.")
     prefer = _header("Prefer", "`wait=N`: wait for the end, N seconds at the latest.")
-    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`.", _SEQ), _after()]
+    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`.", _EVENT_ID), _after()]
     where = [
         _query("workflow", {"type": "string"}),
         _query("status", {"type": "string", "enum": list(RunState)}),
@@ -390,7 +391,8 @@ _LINKS: Json = {
 }
 """Where a run that was started can be asked about."""
 
-_SEQ: Json = {"type": "integer", "minimum": 0, "maximum": 2**53}
+_SEQ: Json = {"type": "integer", "minimum": 0, "maximum": LAST_SEQ}
+_EVENT_ID: Json = {"type": "string", "pattern": "^([0-9]{1,15}(-[0-9a-f]{8})?)?$"}
 _TOKEN: Json = {
     "type": "http",
     "scheme": "bearer",
