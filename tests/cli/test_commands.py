@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.runtime.cli import doctor
+from greenroom.runtime.cli import storage
 from greenroom.runtime.cli.input import read_input
 from greenroom.runtime.cli.tokens import api_options
 from greenroom.runtime.config import load_settings
@@ -257,9 +257,9 @@ def test_doctor_knows_a_sqlite_file(shell: Shell, monkeypatch: pytest.MonkeyPatc
     out = shell("doctor", "--port", "0").out
     assert "sqlite:///greenroom.db opens; an acknowledged write survives" in out
     assert f"ok    schema: {VERSION}, which this greenroom writes" in out
-    monkeypatch.setattr(doctor, "WAL_RESET_BUG", "")
+    monkeypatch.setattr(storage, "WAL_RESET_BUG", "")
     assert f"ok    sqlite: {sqlite3.sqlite_version}" in shell("doctor", "--port", "0").out
-    monkeypatch.setattr(doctor, "WAL_RESET_BUG", "it has a bug: use a newer one, or one process")
+    monkeypatch.setattr(storage, "WAL_RESET_BUG", "it has a bug: use a newer one, or one process")
     assert (
         "look  sqlite: it has a bug: use a newer one, or one process that writes" in shell("doctor", "--port", "0").out
     )
