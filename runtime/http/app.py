@@ -23,7 +23,7 @@ from ...transports import of_tenant
 from ..errors import GreenroomError
 from ..runs import Runs
 from ..telemetry import Meters
-from . import dashboard, openapi, views
+from . import dashboard, gensx, openapi, views
 from .access import NEEDS, Endpoint, access_of, needing
 from .chat import ChatResource
 from .guard import Guard
@@ -92,6 +92,7 @@ def api(
             _route("GET /metrics", metrics.show),
             _route("GET /openapi.json", system.schema),
             *dashboard.routes(),
+            *(gensx.routes(supply, options, streams) if options.gensx else ()),
         ],
         middleware=[Middleware(Shield), Middleware(Guard, options=options)],
         exception_handlers={HTTPException: _answer_http},

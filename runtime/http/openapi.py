@@ -43,21 +43,22 @@ _FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
 
 def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
     """Describe a workflow for the list of workflows, with schemas that stand alone."""
-    argument = _alone(workflow.signature.input)
+    argument = alone(workflow.signature.input)
     _tell(workflow, argument.get("$defs", {}))
     return {
         "name": workflow.name,
         "summary": workflow.summary,
         "timeout_s": workflow.timeout_s,
         "input": argument,
-        "result": _alone(workflow.signature.result),
+        "result": alone(workflow.signature.result),
         "example": example_of(workflow, Schemas([workflow.signature.input])),
-        "approvals": {name: _alone(inlet.type) for name, inlet in workflow.approvals.items()},
+        "approvals": {name: alone(inlet.type) for name, inlet in workflow.approvals.items()},
         "links": {"start": f"{root}/v1/workflows/{workflow.name}/runs"},
     }
 
 
-def _alone(type_: Any) -> Json:
+def alone(type_: Any) -> Json:
+    """Give the schema of a type, with what it refers to in `$defs`."""
     schemas = Schemas([type_], root="#/$defs/")
     return schemas[type_] | ({"$defs": schemas.components} if schemas.components else {})
 

@@ -29,6 +29,7 @@ class ApiOptions:
             rebinding; None for any.
         origins: web origins (`https://app.example.com`) whose pages may start and cancel runs; the API's own
             origin always may.
+        gensx: also serve the routes that GenSX's client asks for, under `/gensx`.
         max_body_bytes: the largest request body.
         max_headers: how many headers a request may have.
         max_header_bytes: how long they may be together.
@@ -44,6 +45,7 @@ class ApiOptions:
     tokens: tuple[Token, ...] = ()
     hosts: tuple[str, ...] | None = LOOPBACK_NAMES
     origins: tuple[str, ...] = ()
+    gensx: bool = False
     max_body_bytes: int = 1024 * 1024
     max_headers: int = 100
     max_header_bytes: int = 32 * 1024
