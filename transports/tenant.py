@@ -36,6 +36,7 @@ class TenantTransport:
         self.url = inner.url
         self.blob_bytes = inner.blob_bytes
         self.durability = inner.durability
+        self.forgets = inner.forgets
         self.tenant = tenant
         self._inner = inner
         self._own: set[str] = set()

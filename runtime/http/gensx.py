@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ...transports import Run, RunFilter, RunNotFound, RunState, Stored
+from ..cursor import Cursor
 from ..definitions import Workflow
 from ..errors import CursorAhead, UnknownWorkflow
 from ..inlets import history
@@ -51,7 +52,7 @@ from .formats import reason_of
 from .negotiation import EVENT_STREAM, JSON, choose, idempotency_key, invalid, traceparent
 from .openapi import alone
 from .options import ApiOptions
-from .problems import SECURITY, Kind, Refusal
+from .problems import SECURITY, Kind, Problem, Refusal
 from .sse import EventStream
 from .streams import Streams
 
@@ -186,7 +187,9 @@ class GensxResource:
 
     def _follow(self, runs: Runs, run: Run, told: str, after: tuple[int, int]) -> Response:
         progress = Progress(run, after, lines=told == NDJSON)
-        return EventStream(runs, progress, after=0, streams=self._streams, headers={"x-execution-id": run.run_id})
+        return EventStream(
+            runs, progress, after=Cursor(), streams=self._streams, headers={"x-execution-id": run.run_id}
+        )
 
 
 class Progress:
@@ -224,10 +227,11 @@ class Progress:
             if ends(stored):
                 return
 
-    def interrupt(self, *, draining: bool) -> bytes:
+    def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
         """Tell that the stream ends and the execution does not."""
         reason = "the server is shutting down" if draining else "the store cannot be read"
-        return self._frame("", {"type": "error", "error": f"{reason}: the execution goes on, ask for its progress"})
+        goes_on = f"{reason}: the execution goes on, ask for its progress"
+        return self._frame("", {"type": "error", "error": problem.detail if problem is not None else goes_on})
 
     def _frame(self, id_: str, message: Message) -> bytes:
         data = msgspec.json.encode(message)
