@@ -4,8 +4,8 @@ Why: whose run it is must be asked at every call, by code that cannot be forgott
 given this view in place of the store. What it does not name it refuses: a call that is new in the contract is not open
 to tenants until it is written here.
 
-A foreign run is not found, whether it is there or not. Idempotency keys are the tenant's own: two tenants may use one
-key. Of a run that was pruned only its id is kept, and not whose it was: to a tenant it is not found either.
+A foreign run is not found, whether it is there or not. Of a run that was pruned only its id is kept, and not whose it
+was: to a tenant it is not found either.
 """
 
 from __future__ import annotations
@@ -17,11 +17,8 @@ from typing import cast
 from msgspec.structs import replace
 
 from .contract import Transport, Watch
-from .errors import KeyConflict, RunNotFound, RunPruned
+from .errors import RunNotFound, RunPruned
 from .values import Entry, LaneCount, NewRun, Run, RunFilter, RunPage, Stored
-
-_OF = "\x1f"
-"""Between a tenant and its key; it is not printable, so no key that a client sends can hold it."""
 
 
 class TenantTransport:
@@ -43,13 +40,7 @@ class TenantTransport:
 
     async def create(self, new: NewRun) -> tuple[Run, bool]:
         """Create a run of the tenant's, whatever its lane says."""
-        key = None if new.key is None else f"{self.tenant}{_OF}{new.key}"
-        try:
-            return await self._inner.create(replace(new, lane=replace(new.lane, tenant=self.tenant), key=key))
-        except KeyConflict as error:
-            if key is None or error.key != key:
-                raise
-            raise KeyConflict(cast("str", new.key), error.run_id) from None
+        return await self._inner.create(replace(new, lane=replace(new.lane, tenant=self.tenant)))
 
     async def run(self, run_id: str) -> Run:
         """Return the row of a run of the tenant's."""

@@ -162,7 +162,7 @@ def _supplier(runs: Runs | Callable[[], Runs]) -> Callable[[Request], Runs]:
         except GreenroomError as error:
             raise Refusal(Kind.NOT_STARTED, str(error)) from None
         tenant = access_of(request).tenant
-        return Runs(of_tenant(found.transport, tenant), found.workflows) if tenant else found
+        return Runs(of_tenant(found.transport, tenant), found.workflows, tenant=tenant) if tenant else found
 
     return supply
 

@@ -124,7 +124,12 @@ async def test_every_operation_answers_each_token_as_was_decided(guarded: House,
         run_id = await run_of_acme(guarded, operation)
         if "/chat/" in path and not path.endswith("{workflow}"):
             await guarded.runs.start("talk", b'{"prompt":"hi"}', tenant="acme", tags=("chat:c",))
-        place = path.format(run_id=run_id, name="words", approval="p-1", workflow="talk", chat_id="c")
+        query = {"/v1/runs/cancel": "?status=running", "/v1/runs/retry": "?status=failed"}.get(path, "")
+        place = (
+            path + query
+            if query
+            else path.format(run_id=run_id, name="words", approval="p-1", workflow="talk", chat_id="c")
+        )
         body = BODIES.get(operation, {}) if method == "POST" else None
         async with guarded.client.stream(method, place, json=body, headers=SENT[who]) as response:
             answered.append(response.status_code)
