@@ -47,7 +47,7 @@ function Token({ close }) {
   };
   return html`<main class="token"><form onSubmit=${submit}>
     <h1>greenroom</h1>
-    <p>${token.get() ? "The server did not take this token." : "This server wants a token."} It is the value of <code>GREENROOM_TOKEN</code> where the server was started.
+    <p>${token.get() ? "The server did not take this token." : "This server wants a token."} It is the value of <code>GREENROOM_TOKEN</code> where the server was started, or one of its tokens.
       This tab keeps it until it is closed.</p>
     <label class="field">Token <input name="token" type="password" autocomplete="off" spellcheck="false" required /></label>
     <button class="primary">Go on</button>
