@@ -14,8 +14,9 @@ from .actor import Actor
 from .backoff import Backoff, Series
 from .errors import ActorDied, StartFailed
 from .events import ChildExited, log_failure
+from .function import FunctionLife
 from .host import Hosts
-from .life import ActorLife, FunctionLife
+from .life import ActorLife
 from .mailbox import Mailbox
 from .messages import NORMAL, ExitReason, Ignore
 from .overflow import MailboxSpec

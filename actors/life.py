@@ -1,4 +1,4 @@
-"""One life of an actor: from its start to its exit, message by message.
+"""One life of a class actor: from its start to its exit, message by message.
 
 Why: an actor's place and mailbox last; its lives come and go. A life ends exactly once and reports how.
 
@@ -6,124 +6,28 @@ Laws kept here:
 - One message at a time, in order; the control lane first; after the stop signal nothing more is handled.
 - A crash loses the message in hand (a dead letter, and ActorDied for its asker; or the next life tries it once
   more, if the mailbox's spec says so) and no other.
-- CancelledError is never a crash: it means killed, or that the asker of the message in hand was canceled, or that a
-  linked actor ended. One that nobody sent is reported as StrayCancellation.
-- KeyboardInterrupt and SystemExit pass through.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import iscoroutine
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from types import NoneType
-from typing import Any, Protocol
+from typing import Any
 
 from . import link
 from .actor import Actor, Context
+from .box import NO_ROOM
 from .circle import LIVES
-from .errors import StrayCancellation
 from .host import Host, Hosts, Outcome
 from .inline import Begun, raised, returned
-from .mailbox import NO_ROOM, Mailbox
-from .messages import CRASHED, KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore, Stop
+from .mailbox import Mailbox
+from .messages import KILLED, NORMAL, SHUTDOWN, Ask, ExitReason, Ignore
 from .reader import LATER
 from .stash import Stashed
 from .turn import CHUNKS
-
-
-class Place(Protocol):
-    """Where lives begin and end: a child's place under its supervisor."""
-
-    def ready(self) -> None:
-        """The life has started."""
-        ...
-
-    def exited(self, reason: ExitReason) -> None:
-        """The life is over."""
-        ...
-
-
-class FunctionLife:
-    """One call of a function actor, in a task of its own."""
-
-    __slots__ = ("_function", "_mailbox", "_place", "_stopping", "ended", "host", "path")
-
-    def __init__(
-        self, function: Callable[[Mailbox[Any]], Awaitable[None]], mailbox: Mailbox[Any], place: Place, hosts: Hosts
-    ) -> None:
-        self.path = mailbox.path
-        self.ended = False
-        self._function = function
-        self._mailbox = mailbox
-        self._place = place
-        self._stopping = False
-        mailbox.reader = self
-        place.ready()
-        self.host = hosts.house(self)
-
-    def run(self, host: Host) -> Outcome:
-        """Live to the end: a function is never in line."""
-        return False if self.ended else self.live(host)
-
-    async def live(self, host: Host) -> None:
-        """Call the function and report how it ended."""
-        if self.ended:
-            return
-        try:
-            await self._function(self._mailbox)
-            reason = _sentence(self._mailbox) or (SHUTDOWN if self._stopping else NORMAL)
-        except BaseException as error:
-            reason = self._reason(error, host)
-            self._exit(reason)
-            if not isinstance(error, Exception) and reason is KILLED:
-                raise
-        else:
-            self._exit(reason)
-
-    def shut_down(self) -> None:
-        """Ask it to end: its next wait for mail raises Stop."""
-        self._stopping = True
-        self._mailbox.signal(SHUTDOWN)
-
-    def kill(self) -> None:
-        """Cancel it."""
-        if self.host.task is None:
-            self._exit(KILLED)
-        self.host.cancel()
-
-    def condemn(self, reason: ExitReason) -> None:
-        """Cancel it, and let that be the reason."""
-        if _sentence(self._mailbox) is None:
-            link.ties_of(self._mailbox).sentence = reason
-            task = self.host.task
-            if task is None:
-                self._exit(reason)
-                self.host.cancel()
-            elif task is asyncio.current_task():
-                self._mailbox.signal(reason)
-            else:
-                task.cancel()
-
-    def interrupt(self, ask: Ask) -> None:
-        """Let it go on: only the function knows what it is doing, and its answer goes nowhere."""
-
-    def _reason(self, error: BaseException, host: Host) -> ExitReason:
-        sentence = _sentence(self._mailbox)
-        if isinstance(error, Stop):
-            return sentence or SHUTDOWN
-        if isinstance(error, BaseExceptionGroup):
-            stops, rest = error.split(Stop)
-            if rest is None:
-                return sentence or SHUTDOWN
-            error = rest if stops is not None else error
-        return _reason(error, host, self._mailbox)
-
-    def _exit(self, reason: ExitReason) -> None:
-        if not self.ended:
-            self.ended = True
-            self._mailbox.leave(reason)
-            self._place.exited(reason)
+from .verdict import Place, pardon, sentence_of, still_canceled, verdict
 
 
 class ActorLife:
@@ -270,7 +174,7 @@ class ActorLife:
     def _carry_out(self, reason: ExitReason) -> None:
         host = self.host if not self.ended else None
         task = host.task if host is not None and host.handling else None
-        if task is not None and task is not asyncio.current_task() and _sentence(self._mailbox) is None:
+        if task is not None and task is not asyncio.current_task() and sentence_of(self._mailbox) is None:
             link.ties_of(self._mailbox).sentence = reason
             task.cancel()
 
@@ -305,7 +209,7 @@ class ActorLife:
         try:
             await self._actor.started()
         except BaseException as error:
-            reason = NORMAL if isinstance(error, Ignore) else _reason(error, host, self._mailbox)
+            reason = NORMAL if isinstance(error, Ignore) else verdict(error, host, self._mailbox)
             if reason is KILLED:
                 raise
             self._exit(reason)
@@ -410,7 +314,7 @@ class ActorLife:
             mailbox.set_aside(item)
             self._rest()
             return True
-        reason = _reason(error, host, mailbox)
+        reason = verdict(error, host, mailbox)
         if item is not None:
             mailbox.lose((item,), reason)
         if reason is KILLED:
@@ -428,20 +332,20 @@ class ActorLife:
         try:
             result = await handling
         except asyncio.CancelledError:
-            if not ask.abandoned or _still_canceled(host):
+            if not ask.abandoned or still_canceled(host):
                 raise
             self._mailbox.drop(ask, "its asker was canceled")
         else:
             if ask.abandoned:
-                _still_canceled(host)
+                still_canceled(host)
             elif not ask.reply.done():
                 ask.reply.set_result(result)
         finally:
             self._asked = None
 
     def _finish(self, reason: ExitReason, host: Host) -> Outcome:
-        if _sentence(self._mailbox) is not None:
-            _pardon(self._mailbox, host)
+        if sentence_of(self._mailbox) is not None:
+            pardon(self._mailbox, host)
         if self._actor.hooked:
             return self._stop(reason, host)
         self._exit(reason)
@@ -451,7 +355,7 @@ class ActorLife:
         try:
             await self._actor.stopped(reason)
         except BaseException as error:
-            end = _reason(error, host, self._mailbox)
+            end = verdict(error, host, self._mailbox)
             self._exit(reason if reason.abnormal else end)
             if end is KILLED:
                 raise
@@ -471,39 +375,4 @@ class ActorLife:
         self._place.exited(reason)
 
 
-LIVES.update(
-    method.__code__ for method in (FunctionLife.live, ActorLife.live, ActorLife.run, ActorLife.answer, ActorLife._await)
-)
-
-
-def _reason(error: BaseException, host: Host, mailbox: Mailbox[Any]) -> ExitReason:
-    """Why a life ended that raised this. Identical to KILLED when the error has to be raised on."""
-    if isinstance(error, asyncio.CancelledError) and not host.canceled:
-        assert host.task is not None
-        sentence = _sentence(mailbox)
-        if sentence is not None and _pardon(mailbox, host):
-            return sentence
-        if host.task.cancelling() == 0:
-            stray = StrayCancellation(mailbox.path)
-            stray.__cause__ = error
-            return ExitReason(CRASHED, stray)
-    return ExitReason(CRASHED, error) if isinstance(error, Exception | Stashed) else KILLED
-
-
-def _sentence(mailbox: Mailbox[Any]) -> ExitReason | None:
-    """Why a linked actor's end has canceled this one, if it has."""
-    return mailbox.ties.sentence if mailbox.ties is not None else None
-
-
-def _pardon(mailbox: Mailbox[Any], host: Host) -> bool:
-    """Take back the cancellation that carried out the sentence; False if there is another one."""
-    assert mailbox.ties is not None
-    assert host.task is not None
-    mailbox.ties.sentence = None
-    return host.task.uncancel() == 0 and not host.canceled
-
-
-def _still_canceled(host: Host) -> bool:
-    """Take back the cancellation of a handling; True if the host itself is canceled too."""
-    assert host.task is not None
-    return host.task.uncancel() > 0 or host.canceled
+LIVES.update(method.__code__ for method in (ActorLife.live, ActorLife.run, ActorLife.answer, ActorLife._await))

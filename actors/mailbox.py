@@ -1,32 +1,26 @@
-"""The mailbox: messages that wait for one actor, in order.
+"""The mailbox: the messages of one actor, as its reader has them. Those that wait are in the `Box`, which it is.
 
 Why: it belongs to an actor's place under its supervisor and not to one life of the actor, so what is queued when
 the actor crashes is handled by its next life.
 
 Laws kept here:
-- Law 11: capacity is bounded, and the overflow policy says what happens at the bound.
-- Order: messages of one sender arrive in the order in which they were sent; waiting senders are served first come,
-  first served. While senders wait the queue is full, so nobody overtakes them.
-- The control lane (stop, down) is ahead of all messages.
-- No wake-up is lost: while the reader sleeps there is no free room, so whoever puts something in comes to `put`, takes
-  the `sleeper` and wakes it, once per batch.
-- A canceled `get` takes nothing; a canceled `send` has put its message in whole or not at all.
+- The end of a life loses what it had in hand, and nothing else; the end of the actor makes all the rest dead letters.
+- A canceled `get` takes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import repeat
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from . import link
-from .errors import ActorDied, MailboxFull, StashFull
-from .events import DeadLetter
-from .messages import CRASHED, Ask, Down, Ending, Exited, ExitReason, Request, Stop, answered, expired
-from .overflow import BLOCK, DROP_NEWEST, FAIL, RETRY, MailboxSpec, MailboxStatistics
-from .reader import LATER, Reader, Sleeper
+from .box import NO_ROOM, NOTHING, Box, given_up
+from .errors import StashFull
+from .messages import CRASHED, Ask, Ending, ExitReason, Request, Stop, answered, expired
+from .overflow import RETRY, MailboxSpec, MailboxStatistics
+from .reader import LATER, Reader
 from .stash import Aside
 from .turn import BATCH
 
@@ -39,63 +33,18 @@ if TYPE_CHECKING:
 M = TypeVar("M")
 R = TypeVar("R")
 
-NOTHING: deque[Any] = deque()
-"""The queue of every mailbox that has had no message yet: an own one would be half of an idle actor's memory."""
 
-UNBOUNDED = 2**30 - 1
-"""More than fit into memory; and the largest number that CPython compares quickly."""
-
-Room: TypeAlias = Iterator[None]
-"""Free places, handed out one by one: as many messages may be put in without another look at the mailbox."""
-
-NO_ROOM: Room = iter(())
-ENDLESS: Room = repeat(None)
-
-
-class Mailbox(Generic[M]):
+class Mailbox(Box, Generic[M]):
     """The messages of one actor. A function actor reads its own; everybody else writes through a `Ref`."""
 
-    __slots__ = (
-        "_asked",
-        "_budget",
-        "_ending",
-        "_getter",
-        "_taken",
-        "alert",
-        "aside",
-        "control",
-        "dropped",
-        "end",
-        "handled",
-        "path",
-        "queue",
-        "reader",
-        "ref",
-        "room",
-        "senders",
-        "sleeper",
-        "spec",
-        "system",
-        "ties",
-    )
+    __slots__ = ("_asked", "_budget", "_ending", "_getter", "_taken", "handled", "reader", "ref", "ties")
 
     def __init__(self, path: str, spec: MailboxSpec, system: System) -> None:
-        self.path = path
+        super().__init__(path, spec, system)
         self.ref: Ref[M]
-        self.spec = spec
-        self.queue = NOTHING
-        self.room = NO_ROOM  # at most what is free; used up while the reader sleeps, or nobody reads
-        self.alert = False  # True whenever something is in the control lane, or senders wait
-        self.senders: deque[tuple[Any, asyncio.Future[None] | None]] | None = None
-        self.control: deque[ExitReason | Down | Exited] | None = None
-        self.sleeper: Sleeper | None = None
         self.reader: Reader | None = None
-        self.end: ExitReason | None = None
         self.ties: link.Ties | None = None
-        self.aside: Aside | None = None
-        self.system = system
         self.handled = 0
-        self.dropped = 0
         self._getter: asyncio.Future[None] | None = None
         self._asked: dict[int, deque[Ask]] | None = None
         self._taken: Sequence[Any] = ()
@@ -103,10 +52,6 @@ class Mailbox(Generic[M]):
         self._ending: Ending | None = None
 
     # What a function actor uses
-
-    def __len__(self) -> int:
-        """Messages that wait."""
-        return len(self.queue)
 
     async def get(self) -> M:
         """Wait for the next message and take it.
@@ -215,7 +160,7 @@ class Mailbox(Generic[M]):
 
     def statistics(self) -> MailboxStatistics:
         """Return a snapshot."""
-        waiting = sum(not _given_up(item, place) for item, place in self.senders or ())
+        waiting = sum(not given_up(item, place) for item, place in self.senders or ())
         return MailboxStatistics(
             depth=len(self.queue),
             senders=waiting,
@@ -224,6 +169,8 @@ class Mailbox(Generic[M]):
             stashed=len(self.aside.stash) if self.aside is not None else 0,
             handled=self.count(),
         )
+
+    # What the kernel uses
 
     async def _mail(self) -> None:
         self._taken = ()
@@ -289,114 +236,6 @@ class Mailbox(Generic[M]):
             self._getter.set_result(None)
             self.system.waking += 1
 
-    # What the kernel uses
-
-    def put(self, item: Any) -> bool:
-        """Put a message or an Ask in, if the policy allows it; False: full, and the sender may wait.
-
-        Raises:
-            MailboxFull: by policy.
-        """
-        sleeper = self.sleeper
-        if sleeper is not None:  # who sleeps has an empty queue
-            self.sleeper = None
-            queue = self.queue
-            if queue is NOTHING:
-                queue = self.queue = deque()
-            queue.append(item)
-            sleeper.wake()
-            return True
-        if self.end is not None:
-            self.drop(item, self.end)
-            return True
-        queue = self.open()
-        capacity = self.spec.capacity
-        if capacity is None:
-            self.room = ENDLESS
-        else:
-            free = capacity - len(queue)
-            if free <= 0:
-                overflow = self.spec.overflow
-                if overflow is BLOCK:
-                    return False
-                if overflow is FAIL:
-                    raise self.full()
-                if overflow is DROP_NEWEST:
-                    self.drop(item, "the mailbox is full")
-                    return True
-                self.drop(queue.popleft(), "the mailbox is full")
-            self.room = repeat(None, free - 1)
-        queue.append(item)
-        return True
-
-    def open(self) -> deque[Any]:
-        """Return the queue, made if there is none."""
-        if self.queue is NOTHING:
-            self.queue = deque()
-        return self.queue
-
-    def full(self) -> MailboxFull:
-        """Return the error that says so."""
-        return MailboxFull(self.path, self.spec.capacity or 0)
-
-    async def put_in_turn(self, item: Any) -> None:
-        """Put in like `put`, waiting for room behind those who already wait."""
-        if not self.put(item):
-            place: asyncio.Future[None] = self.system.loop.create_future()
-            self.stand_in_line(item, place)
-            await place
-
-    def stand_in_line(self, item: Any, place: asyncio.Future[None] | None) -> None:
-        """Put in as soon as there is room, and then resolve the place; an Ask needs none, its asker waits for more."""
-        if self.senders is None:
-            self.senders = deque()
-        self.senders.append((item, place))
-        self.alert = True
-
-    def admit(self) -> None:
-        """Fill the room that was made with the messages of those who wait longest."""
-        senders = self.senders
-        capacity = self.spec.capacity or UNBOUNDED
-        while senders and len(self.queue) < capacity:
-            item, place = senders.popleft()
-            if not _given_up(item, place):
-                self.queue.append(item)
-                if place is not None:
-                    place.set_result(None)
-        self.alert = bool(senders or self.control)
-
-    def signal(self, signal: ExitReason | Down | Exited) -> None:
-        """Put something in the control lane: an exit reason means stop, and comes first."""
-        self.alert = True
-        if self.control is None:
-            self.control = deque()
-        if self.end is None:
-            self.open()  # for the life that is woken: its queue stays the same while it runs
-        if self.aside is not None:
-            self.aside.until += 1
-        if type(signal) is ExitReason:
-            self.control.appendleft(signal)
-        else:
-            self.control.append(signal)
-        self.rouse()
-
-    def sleep(self, sleeper: Sleeper) -> None:
-        """Nothing is there to handle: whoever puts something in is to wake the reader."""
-        self.sleeper = sleeper
-        self.room = NO_ROOM
-
-    def push_front(self, items: Sequence[Any]) -> None:
-        """Put messages ahead of the queue, whether there is room or not."""
-        self.open().extendleft(reversed(items))
-        self.room = NO_ROOM
-
-    def rouse(self) -> None:
-        """Wake the reader if it sleeps."""
-        sleeper = self.sleeper
-        if sleeper is not None:
-            self.sleeper = None
-            sleeper.wake()
-
     def count(self) -> int:
         """Messages handled so far, in all lives; a class actor's turn is counted at its end."""
         return self.handled + BATCH - self._budget
@@ -448,18 +287,6 @@ class Mailbox(Generic[M]):
             if not waiting:
                 del self._asked[id(ask.message)]
 
-    def drop(self, item: Any, reason: ExitReason | str) -> None:
-        """Make a message a dead letter and tell its asker."""
-        message = item
-        if type(item) is Ask:
-            message = item.message
-            if not item.reply.done():
-                item.reply.set_exception(self.full() if isinstance(reason, str) else ActorDied(self.path, reason))
-        self.dropped += 1
-        self.system.dead_letters += 1
-        if self.system.listener is not None:
-            self.system.listener(DeadLetter(self.path, message, reason))
-
     def leave(self, reason: ExitReason) -> None:
         """One life of the actor is over: what it was handling is lost or tried again, what is queued stays."""
         self.reader = self.sleeper = self.control = None
@@ -492,7 +319,7 @@ class Mailbox(Generic[M]):
             self.drop(item, reason)
         senders, self.senders = self.senders, None
         for item, place in senders or ():
-            if not _given_up(item, place):
+            if not given_up(item, place):
                 self.drop(item, reason)
                 if place is not None:
                     place.set_result(None)
@@ -515,7 +342,3 @@ class Mailbox(Generic[M]):
     def _drop_all(self, items: Iterable[Any], reason: ExitReason) -> None:
         for item in items:
             self.drop(item, reason)
-
-
-def _given_up(item: Any, place: asyncio.Future[None] | None) -> bool:
-    return place.done() if place is not None else expired(item)

@@ -3,8 +3,8 @@
 Why: a crash is not handled where it happens, but by whoever knows how to begin again. Semantics are OTP's.
 
 Laws kept here:
-- One thing at a time: starts, stops and exits of children stand in one line, and each is dealt with to its end.
-- A restart that fails goes back to the end of that line, so it never keeps a stop waiting.
+- One thing at a time: starts, stops and exits of children are on one agenda, and each is dealt with to its end.
+- A restart that fails goes back to the end of the agenda, so it never keeps a stop waiting.
 - More than `intensity` restarts within `period`, over all children: it stops them and ends with SupervisorFailed,
   which for its own supervisor is the crash of a child.
 - Law 7: it ends after its children. Every child is stopped within its shutdown time, or killed.
@@ -12,27 +12,24 @@ Laws kept here:
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from .agenda import Agenda
 from .child import RESTARTING, RUNNING, STOPPED, STOPPING, Child
 from .errors import ActorError, AlreadyStarted, StartFailed, SupervisorFailed, SupervisorStopped, UnknownChild
 from .events import ChildRestarted, ChildStarted, Escalated, log
 from .group import Groups
-from .host import Host, Hosts, Outcome
+from .host import Hosts
 from .messages import KILLED, SHUTDOWN, Ending, Exit, ExitReason
 from .ref import Ref
 from .registry import Registry
 from .restarts import Restarts
 from .spec import TEMPORARY, AnySpec, AutoShutdown, ChildSpec, SupervisorSpec, child_spec
-from .survey import ChildCount, TreeStatistics, count, node, totals
+from .survey import ChildCount, TreeStatistics, count, node, totals, worst
 from .tree import TreeNode
 
 M = TypeVar("M")
-
-Step = Callable[..., Coroutine[Any, Any, Any]]
 
 
 class Supervisor:
@@ -54,14 +51,13 @@ class Supervisor:
         self._place = place
         self._failed = failed
         self._children: dict[str, Child] = {}
-        self._steps: deque[tuple[Step, tuple[Any, ...], asyncio.Future[Any] | None]] = deque()
-        self._busy = False
+        self._agenda = Agenda(path, hosts, self._broken)
         self._stopping = False
         self._starting: Child | None = None
         self._restarts = Restarts(spec)
         self._ending = Ending()
         if place is not None:
-            self._post(self._boot)
+            self._agenda.post(self._boot)
 
     # For users
 
@@ -78,11 +74,11 @@ class Supervisor:
             SupervisorStopped: the supervisor has ended or is ending.
         """
         spec = child_spec(spec)
-        if self._busy:
-            return _handle(await self._ask(self._start, spec))
+        if self._agenda.busy:
+            return _handle(await self._agenda.ask(self._start, spec, needed=False))
         child = self._admit(spec)
         if not self._launch(child):
-            await self._ask(self._settle, child)
+            await self._agenda.ask(self._settle, child)
         return _handle(child)
 
     async def start_actor(self, spec: ChildSpec[M]) -> Ref[M]:
@@ -107,10 +103,10 @@ class Supervisor:
             UnknownChild: there is none of this name.
         """
         child = self._known(name)
-        if not self._busy and child.halt():
+        if not self._agenda.busy and child.halt():
             self._gone(child)
         else:
-            await self._ask(self._stop, name)
+            await self._agenda.ask(self._stop, name)
 
     def child(self, name: str) -> Ref[Any] | Supervisor:
         """Return a child by name.
@@ -153,14 +149,20 @@ class Supervisor:
         """The groups of the whole tree."""
         return self._hosts.system.groups
 
-    def tree(self) -> TreeNode:
-        """Return a snapshot of this supervisor and all below it."""
-        below = tuple(_node(child) for child in self._children.values())
+    def tree(self, widest: int | None = None) -> TreeNode:
+        """Return a snapshot of this supervisor and all below it.
+
+        Args:
+            widest: of how many children of one supervisor at most; the others are counted as omitted. None: of all.
+        """
+        below = tuple(_node(child, widest) for child in worst(self._children.values(), widest))
+        omitted = len(self._children) - len(below)
         place = self._place
         if place is not None and not self.ended:
-            return node(place, below)
+            return node(place, below, omitted)
         state = STOPPED if self.ended else STOPPING if self._stopping else RUNNING
-        return TreeNode(path=self.path, kind=self.spec.strategy.value, state=state.value, children=below)
+        kind = self.spec.strategy.value
+        return TreeNode(path=self.path, kind=kind, state=state.value, children=below, omitted=omitted)
 
     def statistics(self) -> TreeStatistics:
         """Return the totals of this supervisor and all below it."""
@@ -192,7 +194,7 @@ class Supervisor:
         """Begin to end: a start under way is broken off, then children are stopped in reverse order."""
         if not self._stopping:
             self._stopping = True
-            self._post(self._shut_down, first=True)
+            self._agenda.post_first(self._shut_down)
             self._break_off()
 
     def kill(self) -> None:
@@ -205,7 +207,7 @@ class Supervisor:
 
     def hear(self, child: Child) -> None:
         """A child has ended by itself."""
-        self._post(self._deal_with, child, child.life)
+        self._agenda.post(self._deal_with, child, child.life)
 
     def below(self, spec: SupervisorSpec, place: Child) -> Supervisor:
         """Make a supervisor that is a child of this one."""
@@ -217,58 +219,9 @@ class Supervisor:
         Raises:
             StartFailed: a child did not start; those before it have been stopped.
         """
-        await self._ask(self._boot)
+        await self._agenda.ask(self._boot)
 
-    # The line of things to do
-
-    def run(self, host: Host) -> Outcome:
-        """Deal with what is in line."""
-        return self.live(host) if self._steps else False
-
-    async def live(self, host: Host) -> None:
-        """Deal with what is in line until that is all: a supervisor needs no task of its own."""
-        host.await_handler()
-        reply: asyncio.Future[Any] | None = None
-        try:
-            while self._steps:
-                step, arguments, reply = self._steps.popleft()
-                if reply is not None and reply.cancelled() and step == self._start:
-                    continue
-                try:
-                    result = await step(*arguments)
-                except ActorError as error:
-                    if reply is not None and not reply.done():
-                        reply.set_exception(error)
-                else:
-                    if reply is not None and not reply.done():
-                        reply.set_result(result)
-        except BaseException:
-            self._busy = self._stopping = False
-            if reply is not None and not reply.done():
-                reply.set_exception(SupervisorStopped(self.path))
-            self.kill()
-            raise
-        finally:
-            host.handling = False
-        self._busy = False
-
-    def _post(self, step: Step, *arguments: Any, first: bool = False, reply: asyncio.Future[Any] | None = None) -> None:
-        if first:
-            self._steps.appendleft((step, arguments, reply))
-        else:
-            self._steps.append((step, arguments, reply))
-        if not self._busy:
-            self._busy = True
-            self._hosts.enter(self)
-
-    async def _ask(self, step: Step, *arguments: Any) -> Any:
-        if self.ended:
-            raise SupervisorStopped(self.path)
-        reply: asyncio.Future[Any] = self._hosts.loop.create_future()
-        self._post(step, *arguments, reply=reply)
-        return await reply
-
-    # What is in line
+    # What is on the agenda
 
     async def _boot(self) -> None:
         try:
@@ -371,7 +324,7 @@ class Supervisor:
                 member.state = RESTARTING
         pause = child.pause()
         if pause:
-            child.after(pause, lambda: self._post(self._start_again, child, child.life))
+            child.after(pause, lambda: self._agenda.post(self._start_again, child, child.life))
         else:
             await self._start_group(group)
 
@@ -391,7 +344,7 @@ class Supervisor:
             except StartFailed as error:
                 member.reason = ExitReason(Exit.CRASHED, error.cause)
                 member.state = RESTARTING
-                self._post(self._deal_with, member, member.life)
+                self._agenda.post(self._deal_with, member, member.life)
                 return
             if member.active:
                 member.restarts += 1
@@ -434,15 +387,16 @@ class Supervisor:
         if self.ended:
             return
         self.ended = self._stopping = True
-        steps, self._steps = self._steps, deque()
-        for _, _, reply in steps:
-            if reply is not None and not reply.done():
-                reply.set_exception(SupervisorStopped(self.path))
+        self._agenda.close()
         self._ending.set(reason)
         if self._place is not None:
             self._place.exited(reason)
         elif reason.error is not None:
             self._failed()
+
+    def _broken(self) -> None:
+        self._stopping = False
+        self.kill()
 
     def _forget(self, child: Child) -> None:
         child.retire()
@@ -468,6 +422,6 @@ def _handle(child: Child) -> Ref[Any] | Supervisor:
     return child.ref
 
 
-def _node(child: Child) -> TreeNode:
+def _node(child: Child, widest: int | None) -> TreeNode:
     life = child.life
-    return life.tree() if isinstance(life, Supervisor) and not life.ended else node(child)
+    return life.tree(widest) if isinstance(life, Supervisor) and not life.ended else node(child)

@@ -6,8 +6,10 @@ each turn, a function actor's by the budget that it has), so nobody pays for it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from heapq import nlargest
+from operator import itemgetter
 
 from .child import Child
 from .spec import SupervisorSpec
@@ -67,7 +69,20 @@ def count(children: Iterable[Child]) -> ChildCount:
     )
 
 
-def node(child: Child, below: tuple[TreeNode, ...] = ()) -> TreeNode:
+def worst(children: Collection[Child], most: int | None) -> Iterable[Child]:
+    """Choose children to show, `most` at most, in their order: those that crash or have mail before the others."""
+    if most is None or len(children) <= most:
+        return children
+
+    def amiss(place: tuple[int, Child]) -> int:
+        _, child = place
+        mailbox = child.ref.mailbox if child.ref is not None else ()
+        return child.crashes + child.restarts + len(mailbox)
+
+    return [child for _, child in sorted(nlargest(most, enumerate(children), amiss), key=itemgetter(0))]
+
+
+def node(child: Child, below: tuple[TreeNode, ...] = (), omitted: int = 0) -> TreeNode:
     """Return the snapshot of a child."""
     start = child.spec.start
     mailbox = child.ref.mailbox if child.ref is not None else None
@@ -78,9 +93,11 @@ def node(child: Child, below: tuple[TreeNode, ...] = ()) -> TreeNode:
         restarts=child.restarts,
         crashes=child.crashes,
         mailbox=len(mailbox) if mailbox is not None else 0,
+        capacity=mailbox.spec.capacity if mailbox is not None else None,
         handled=mailbox.count() if mailbox is not None else 0,
         dropped=mailbox.dropped if mailbox is not None else 0,
         children=below,
+        omitted=omitted,
     )
 
 

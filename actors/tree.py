@@ -17,10 +17,12 @@ class TreeNode:
         state: "starting", "running", "stopping", "restarting" or "stopped".
         restarts: how often it was restarted.
         mailbox: messages that wait.
+        capacity: how many may wait; None: no bound.
         crashes: how often a life of it ended abnormally.
         handled: messages that it has handled, in all its lives; those of a turn are counted at its end.
         dropped: messages for it that became dead letters.
         children: in the order of their start.
+        omitted: children that were left out, because only so many were asked for.
     """
 
     path: str
@@ -28,10 +30,12 @@ class TreeNode:
     state: str
     restarts: int = 0
     mailbox: int = 0
+    capacity: int | None = None
     crashes: int = 0
     handled: int = 0
     dropped: int = 0
     children: tuple[TreeNode, ...] = ()
+    omitted: int = 0
 
     def walk(self) -> Iterator[TreeNode]:
         """Return this node and all below it, from the top to the bottom."""

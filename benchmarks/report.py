@@ -52,6 +52,7 @@ class Suite:
         rows: all numbers measured.
         ratios: what follows from them, by name, such as "tell/asyncio.Queue".
         packages: distributions that took part besides greenroom and what it depends on; their versions are kept.
+        absent: systems that were not measured, each with the reason.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Suite:
     rows: tuple[Row, ...]
     ratios: Mapping[str, float] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
 
 def measure(once: Callable[[], float], repeats: int = 5) -> tuple[float, tuple[float, ...]]:
@@ -117,6 +119,7 @@ def write(suite: Suite, folder: Path = RESULTS) -> Path:
         "versions": versions(suite.packages),
         "ratios": dict(suite.ratios),
         "rows": [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in suite.rows],
+        "absent": dict(suite.absent),
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{suite.name}.json"
@@ -136,6 +139,8 @@ def print_table(suite: Suite, console: Console | None = None) -> None:
     for row in suite.rows:
         rows.add_row(row.case, row.system, figure(row.value), row.unit, spread(row))
     console.print(rows)
+    for system, reason in suite.absent.items():
+        console.print(f"{system} is absent: {reason}", highlight=False, markup=False)
     if suite.ratios:
         ratios = Table(title="ratios", title_justify="left")
         ratios.add_column("ratio")

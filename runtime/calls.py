@@ -10,13 +10,19 @@ import anyio
 import msgspec
 
 from .components import Setting
+from .portraits import Decisions
 from .records import LLMAttempt, LLMCall
 from .router import CallRecord, Position, Router, Standing, current_router, observer, standing
 from .step import Attempt
 
 
-def surround(router: Router, attempt: Attempt) -> list[Setting]:
+def surround(router: Router, decisions: Decisions, attempt: Attempt) -> list[Setting]:
     """Return what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
+
+    def observe(call: CallRecord) -> None:
+        decisions.note(attempt.run_id, attempt.step, call)
+        attempt.observe(llm_record(call))
+
     deadline = attempt.deadline
     if attempt.timeout_s is not None:
         deadline = min(deadline, anyio.current_time() + attempt.timeout_s)
@@ -29,7 +35,7 @@ def surround(router: Router, attempt: Attempt) -> list[Setting]:
     )
     return [
         (current_router, router),
-        (observer, lambda call: attempt.observe(llm_record(call))),
+        (observer, observe),
         (standing, found),
     ]
 
@@ -58,6 +64,10 @@ def llm_record(call: CallRecord) -> LLMCall:
         stream=call.stream,
         reason=call.reason,
         operation="embeddings" if call.path == "/embeddings" else "chat",
+        cached_tokens=call.remarks.cached_tokens,
+        reasoning_tokens=call.remarks.reasoning_tokens,
+        response_id=call.remarks.response_id,
+        finish_reasons=call.remarks.finish_reasons,
         attempts=tuple(
             LLMAttempt(deployment=a.deployment, outcome=a.outcome, seconds=a.latency_s, error=a.error or "")
             for a in call.attempts

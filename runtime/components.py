@@ -1,11 +1,12 @@
-"""The components of a worker: per component a pool of actors that perform its calls.
+"""The components of a worker: how many of each are at work at once, and who performs their calls.
 
-Why: a function component's actors are interchangeable and made as they are needed; a class component's actors
-each hold one instance, opened when the actor starts and closed when it stops. An exception is a call's answer
-and the actor lives on. A `Crash` (or any other end of the actor) belongs to the supervisor: it closes the
-instance, opens a new one, and gives up by intensity; the call in hand fails, and its step's policy decides.
+Why: a function has nothing that outlives a call, so a call of it is performed by whoever makes it, the run's own body
+or one of its tasks: to hand it to another actor would cost more than most calls do. A class component has instances,
+which belong to a pool of actors: each holds one, opened when the actor starts and closed when it stops. An exception is
+a call's answer and the actor lives on. A `Crash` (or any other end of the actor) belongs to the supervisor: it closes
+the instance, opens a new one, and gives up by intensity; the call in hand fails, and its step's policy decides.
 
-Laws kept here: 7 (actors belong to the pool's supervisor), 11 (a pool has a bound; callers wait in order).
+Laws kept here: 7 (actors belong to the pool's supervisor), 11 (a component has a bound; callers wait in order).
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import anyio
 from aiolimiter import AsyncLimiter
 from structlog.contextvars import bind_contextvars
 
-from ..actors import Actor, ChildSpec, ExitReason, Ref, Request, Restart, Supervisor, SupervisorSpec
+from ..actors import Actor, ChildSpec, ExitReason, Ref, Request, Restart, StrayCancellation, Supervisor, SupervisorSpec
 from .definitions import Component, Definition, current_caller
 from .errors import Crash, GreenroomError, StepTimedOut
 from .policies import Policies
 from .records import LLMCall
 
 MOST_PERFORMERS = 1000
-"""Places in a pool whose component sets no `concurrency`."""
+"""Calls at once of a component that sets no `concurrency`."""
 
 _DEFAULTS = Policies()
 
@@ -36,6 +37,7 @@ class Performing(Protocol):
     """The attempt that a call belongs to."""
 
     name: str
+    step: str
     parent: Any
 
     def observe(self, call: LLMCall) -> None:
@@ -43,7 +45,7 @@ class Performing(Protocol):
         ...
 
 
-Setting = tuple[ContextVar[Any], Any]
+Setting: TypeAlias = tuple[ContextVar[Any], Any]
 """A context variable, and its value inside an attempt."""
 
 
@@ -66,13 +68,85 @@ class Inside:
             variable.reset(token)
 
 
+async def in_time(name: str, call: Callable[..., Any], arguments: dict[str, Any], timeout_s: float) -> Any:
+    """Make a call that may take so long.
+
+    Raises:
+        StepTimedOut: it took longer.
+    """
+    try:
+        async with asyncio.timeout(timeout_s) as timer:
+            return await call(**arguments)
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        late = f"an attempt of {name} took longer than {timeout_s:g} s"
+        raise StepTimedOut(f"{late}: raise its timeout") from None
+
+
+class Places:
+    """How many calls of one component may be at work at once, and at what pace they begin; callers wait in order."""
+
+    def __init__(self, target: Definition[Any, Any]) -> None:
+        policies = _policies(target)
+        self.target = target
+        self.timeout_s = policies.timeout.attempt_s
+        self._limit = policies.concurrency or MOST_PERFORMERS
+        self._rate = AsyncLimiter(policies.rate.calls, policies.rate.per_s) if policies.rate else None
+        self._taken = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    async def take(self, attempt: Performing) -> None:
+        """Wait for a place.
+
+        Raises:
+            GreenroomError: those who wait for this call hold all of them.
+        """
+        if self._rate is not None:
+            await self._rate.acquire()
+        while self._taken >= self._limit:
+            self._refuse_self_wait(attempt)
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(place)
+            try:
+                await place
+            except BaseException:
+                if place.done() and not place.cancelled():
+                    self._wake_next()
+                raise
+        self._taken += 1
+
+    def give(self) -> None:
+        """Leave one's place to the next."""
+        self._taken -= 1
+        if self._waiters:
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        while self._waiters:
+            place = self._waiters.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+
+    def _refuse_self_wait(self, attempt: Performing) -> None:
+        holders, above = 0, attempt.parent
+        while above is not None:
+            holders += above.name == self.target.name
+            above = above.parent
+        if holders >= self._limit:
+            raise GreenroomError(
+                f"component {self.target.name} calls itself, and its own callers hold all {self._limit} places: "
+                "raise its concurrency"
+            )
+
+
 class Invocation(Request["Answer"]):
     """Perform one call."""
 
-    __slots__ = ("arguments", "attempt", "target")
+    __slots__ = ("arguments", "attempt")
 
-    def __init__(self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Any) -> None:
-        self.target = target
+    def __init__(self, arguments: dict[str, Any], attempt: Any) -> None:
         self.arguments = arguments
         self.attempt = attempt
 
@@ -88,23 +162,22 @@ class Answer:
 
 
 class Performer(Actor[Invocation]):
-    """Performs calls of one component, one at a time."""
+    """Performs calls of one class component on an instance of its own, one at a time."""
 
-    def __init__(self, target: Definition[Any, Any], inside: Callable[[Any], Inside]) -> None:
+    def __init__(self, target: Component[Any, Any], inside: Callable[[Any], Inside]) -> None:
         self._target = target
-        self._resource = target.resource if isinstance(target, Component) else None
-        self._timeout_s = _policies(target).timeout.attempt_s
+        self._timeout_s = target.policies.timeout.attempt_s
         self._inside = inside
         self._instance: Any = None
-        self._perform: Callable[..., Any] = target.fn
+        self._perform: Callable[..., Any]
 
     async def started(self) -> None:
-        """Open the instance that a class component's calls go to."""
+        """Open the instance."""
+        assert self._target.resource is not None
         bind_contextvars(actor=self.context.path)
-        if self._resource is not None:
-            self._instance = self._resource()
-            opened = hasattr(self._instance, "__aenter__")
-            self._perform = await self._instance.__aenter__() if opened else self._instance
+        self._instance = self._target.resource()
+        opened = hasattr(self._instance, "__aenter__")
+        self._perform = await self._instance.__aenter__() if opened else self._instance
 
     async def stopped(self, reason: ExitReason) -> None:
         """Close it."""
@@ -117,129 +190,92 @@ class Performer(Actor[Invocation]):
             try:
                 if self._timeout_s is None:
                     return Answer(await self._perform(**message.arguments))
-                return Answer(await self._perform_in_time(message.arguments, self._timeout_s))
+                return Answer(await in_time(self._target.name, self._perform, message.arguments, self._timeout_s))
             except Crash:
                 raise
             except Exception as error:
                 return Answer(error=error)
 
-    async def _perform_in_time(self, arguments: dict[str, Any], timeout_s: float) -> Any:
-        try:
-            async with asyncio.timeout(timeout_s) as timer:
-                return await self._perform(**arguments)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            late = f"an attempt of {self._target.name} took longer than {timeout_s:g} s"
-            raise StepTimedOut(f"{late}: raise its timeout") from None
-
 
 class Pool:
-    """The actors of one component: as many as calls need at once, up to the bound; callers wait in order."""
+    """The actors of one class component: as many as calls need at once, up to the bound."""
 
-    def __init__(self, target: Definition[Any, Any], supervisor: Supervisor, inside: Callable[[Any], Inside]) -> None:
-        policies = _policies(target)
+    def __init__(self, target: Component[Any, Any], supervisor: Supervisor, inside: Callable[[Any], Inside]) -> None:
         self._target = target
         self._supervisor = supervisor
         self._inside = inside
-        self._limit = policies.concurrency or MOST_PERFORMERS
-        self._rate = AsyncLimiter(policies.rate.calls, policies.rate.per_s) if policies.rate else None
-        self._size = 0
+        self._made = 0
         self._idle: list[Ref[Invocation]] = []
-        self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def perform(self, arguments: dict[str, Any], attempt: Performing) -> Any:
-        """Perform a call on a free actor.
+        """Perform a call on a free actor; its caller holds a place.
 
         Raises:
             Exception: what the component raised; ActorDied when its actor crashed.
         """
-        if self._rate is not None:
-            await self._rate.acquire()
-        ref = await self._take(attempt)
+        ref = await self._take()
         try:
-            answer = await ref.ask(Invocation(self._target, arguments, attempt))
+            answer = await ref.ask(Invocation(arguments, attempt))
         finally:
-            self._give(ref)
+            self._idle.append(ref)
         if answer.error is not None:
             raise answer.error
         return answer.value
 
-    async def _take(self, attempt: Performing) -> Ref[Invocation]:
-        while True:
-            while self._idle:
-                ref = self._idle.pop()
-                if ref.alive:
-                    return ref
-                self._size -= 1
-            if self._size < self._limit:
-                return await self._grow()
-            self._refuse_self_wait(attempt)
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(place)
-            try:
-                await place
-            except BaseException:
-                if place.done() and not place.cancelled():
-                    self._wake_next()
-                raise
-
-    async def _grow(self) -> Ref[Invocation]:
-        self._size += 1
-        try:
-            spec = ChildSpec(
-                name=str(self._size),
-                start=lambda: Performer(self._target, self._inside),
-                restart=Restart.TRANSIENT,
-            )
-            return await self._supervisor.start_actor(spec)
-        except BaseException:
-            self._size -= 1
-            self._wake_next()
-            raise
-
-    def _give(self, ref: Ref[Invocation]) -> None:
-        self._idle.append(ref)
-        self._wake_next()
-
-    def _wake_next(self) -> None:
-        while self._waiters:
-            place = self._waiters.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-
-    def _refuse_self_wait(self, attempt: Performing) -> None:
-        holders, above = 0, attempt.parent
-        while above is not None:
-            holders += above.name == self._target.name
-            above = above.parent
-        if holders >= self._limit:
-            raise GreenroomError(
-                f"component {self._target.name} calls itself, and its own callers hold all {self._limit} places: "
-                "raise its concurrency"
-            )
+    async def _take(self) -> Ref[Invocation]:
+        while self._idle:
+            ref = self._idle.pop()
+            if ref.alive:
+                return ref
+        self._made += 1
+        spec = ChildSpec(
+            name=str(self._made),
+            start=lambda: Performer(self._target, self._inside),
+            restart=Restart.TRANSIENT,
+        )
+        return await self._supervisor.start_actor(spec)
 
 
 class Components:
-    """All pools of a worker, made at a component's first call."""
+    """All components of a worker. A class component's pool is made at its first call."""
 
     def __init__(self, supervisor: Callable[[], Supervisor], surroundings: Callable[[Any], Sequence[Setting]]) -> None:
         self._supervisor = supervisor
         self._surroundings = surroundings
+        self._places: dict[Definition[Any, Any], Places] = {}
         self._pools: dict[Definition[Any, Any], Pool] = {}
         self._making = anyio.Lock()
 
     async def perform(self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Performing) -> Any:
-        """Perform a call of any component."""
-        pool = self._pools.get(target) or await self._make(target)
-        return await pool.perform(arguments, attempt)
+        """Perform a call of any component.
+
+        Raises:
+            Exception: what the component raised.
+        """
+        places = self._places.get(target)
+        if places is None:
+            places = self._places[target] = Places(target)
+        await places.take(attempt)
+        try:
+            if isinstance(target, Component) and target.resource is not None:
+                pool = self._pools.get(target) or await self._make(target)
+                return await pool.perform(arguments, attempt)
+            with self.inside(attempt):
+                if places.timeout_s is None:
+                    return await target.fn(**arguments)
+                return await in_time(target.name, target.fn, arguments, places.timeout_s)
+        except asyncio.CancelledError as error:
+            if _canceled():
+                raise
+            raise StrayCancellation(f"{target.name} of step {attempt.step}") from error
+        finally:
+            places.give()
 
     def inside(self, attempt: Any) -> Inside:
         """Make the context that code inside an attempt runs in: its scope, the router, who observes its calls."""
         return Inside([(current_caller, attempt), *self._surroundings(attempt)])
 
-    async def _make(self, target: Definition[Any, Any]) -> Pool:
+    async def _make(self, target: Component[Any, Any]) -> Pool:
         async with self._making:
             if target not in self._pools:
                 name = f"{target.name}" if target.name not in self._names else f"{target.name}#{len(self._pools)}"
@@ -252,6 +288,12 @@ class Components:
     @property
     def _names(self) -> set[str]:
         return {target.name for target in self._pools}
+
+
+def _canceled() -> bool:
+    """Whether somebody has canceled the task that this is called in."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _policies(target: Definition[Any, Any]) -> Policies:

@@ -191,7 +191,8 @@ class LLMAttempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class LLMCall(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One LLM call, finished or failed: where it went and why, what it took, what it cost.
 
-    `operation`: chat or embeddings.
+    `operation`: chat or embeddings. `cached_tokens` are among the input tokens, `reasoning_tokens` among the output
+    tokens; `response_id` and `finish_reasons` are the provider's words.
     """
 
     kind = "llm.completed"
@@ -212,6 +213,10 @@ class LLMCall(Record, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
     attempts: tuple[LLMAttempt, ...] = ()
     operation: str = "chat"
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    response_id: str = ""
+    finish_reasons: tuple[str, ...] = ()
 
 
 class Status(Record, frozen=True, kw_only=True, omit_defaults=True):

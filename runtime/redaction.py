@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 SECRET_VARIABLES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 """Ends of the names of environment variables whose values are secrets."""
@@ -29,7 +29,12 @@ def secrets_in(env: Mapping[str, str]) -> list[str]:
 
 def redact(text: str, env: Mapping[str, str] = os.environ) -> str:
     """Return the text without the environment's secrets and without passwords in URLs."""
-    for secret in secrets_in(env):
+    return hide(text, secrets_in(env))
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Do the same where the environment's secrets are known: for many texts at one time."""
+    for secret in secrets:
         if secret in text:
             text = text.replace(secret, "***")
     return _PASSWORD_IN_URL.sub(r"://\1:***@", text) if "://" in text else text

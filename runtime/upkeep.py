@@ -1,6 +1,6 @@
-"""What a worker does beside executing runs: it starts those that are scheduled, and removes those that are too old.
+"""What a worker does beside executing runs: it starts scheduled ones, removes those that are too old, shows itself.
 
-Every worker of a store does both, and none has to know of the others: a firing's run has one idempotency key, and
+Every worker of a store does it all, and none has to know of the others: a firing's run has one idempotency key, and
 pruning a run that another one has pruned changes nothing.
 
 Laws kept here: 1 (one firing is one run), 11 (the store does not grow for ever, where retention says so).
@@ -9,13 +9,14 @@ Laws kept here: 1 (one firing is one run), 11 (the store does not grow for ever,
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 import structlog
 
+from ..actors import ChildSpec, Mailbox, Restart, SupervisorSpec
 from ..transports import KeyConflict, RunPruned, StoreUnavailable, Transport
 from .definitions import Workflow
 from .errors import ConfigInvalid, InputInvalid
@@ -51,6 +52,38 @@ class Retention:
             raise ConfigInvalid(f"Retention.age_s is {self.age_s}: give more than 0 seconds, or None")
         if self.count is not None and self.count < 0:
             raise ConfigInvalid(f"Retention.count is {self.count}: give 0 or more runs, or None")
+
+
+def upkept(
+    transport: Transport,
+    workflows: Mapping[str, Workflow[..., Any]],
+    retention: Retention | None,
+    portrait: Callable[[Mailbox[Any]], Awaitable[None]],
+) -> SupervisorSpec:
+    """Return the tree of all that; one_for_one, 10 in 60 s, because its parts have nothing to do with each other.
+
+    Args:
+        transport: the store.
+        workflows: those that are scheduled are among them.
+        retention: which runs are removed; None: none.
+        portrait: shows the worker.
+    """
+
+    async def schedules(mailbox: Mailbox[Any]) -> None:
+        await Timetable(transport, workflows).keep()
+
+    async def removal(mailbox: Mailbox[Any]) -> None:
+        await keep_pruned(transport, retention)
+
+    parts = {"schedules": schedules, "retention": removal, "portrait": portrait}
+    return SupervisorSpec(
+        name="upkeep",
+        intensity=10,
+        period=60.0,
+        children=tuple(
+            ChildSpec(name=name, start=start, restart=Restart.TRANSIENT, shutdown=0) for name, start in parts.items()
+        ),
+    )
 
 
 class Timetable:

@@ -7,11 +7,12 @@ The tree, and the reason for each strategy:
     ├─ telemetry      permanent                 sends the spans of ended runs, if any are sent; outlives the runs
     ├─ appenders      one_for_one, 3 in 30 s    append for all runs; outlive them, to bring their last words
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
-    │  └─ <name>      one_for_one, 5 in 10 s    its pool of actors
+    │  └─ <name>      one_for_one, 5 in 10 s    a class component's pool of actors
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
     │  └─ <run id>    rest_for_one, 0           log -> body -> control: without its log a body must stop;
     │                                           when the body ends (significant), so does the run's tree
-    ├─ upkeep         one_for_one, 10 in 60 s   starts scheduled runs, removes old ones; apart from what executes
+    ├─ upkeep         one_for_one, 10 in 60 s   starts scheduled runs, removes old ones, shows the worker to whoever
+    │                                           asks; apart from what executes
     ├─ heartbeat      permanent                 renews leases, hears of lost ones
     └─ claimer        permanent                 last in, first out: nothing is claimed while the rest goes down
 
@@ -55,6 +56,7 @@ from .calls import surround
 from .components import Components
 from .definitions import Workflow
 from .live_run import LiveRun
+from .portraits import WIDTHS, Decisions, Portrait, draw, keep_shown
 from .router import Router, RouterConfig
 from .settings import WorkerSettings
 from .telemetry import Meters, Telemetry
@@ -63,7 +65,7 @@ from .telemetry.gauges import look_at_worker
 from .telemetry.meters import Sample
 from .telemetry.otlp import Senders
 from .telemetry.watched import Watched
-from .upkeep import Timetable, keep_pruned
+from .upkeep import upkept
 
 log = structlog.get_logger("greenroom.worker")
 
@@ -127,7 +129,10 @@ class Worker:
         self._ready = anyio.Event()
         self._root: Supervisor
         self._router = router if isinstance(router, Router) else Router(router or RouterConfig.from_env(os.environ))
-        self._components = Components(lambda: self._root.supervisor("components"), partial(surround, self._router))
+        self._decisions = Decisions()
+        self._components = Components(
+            lambda: self._root.supervisor("components"), partial(surround, self._router, self._decisions)
+        )
         self._started = 0.0
 
     @property
@@ -332,20 +337,14 @@ class Worker:
             )
         )
 
-    def _upkeep(self) -> SupervisorSpec:
-        timetable = Timetable(self._transport, self._workflows)
+    def _drawn(self, at: float) -> Portrait:
+        return draw(at, self._root.tree(WIDTHS[0]), self._router, self._decisions)
 
-        async def schedules(mailbox: Mailbox[Any]) -> None:
-            await timetable.keep()
-
-        async def retention(mailbox: Mailbox[Any]) -> None:
-            await keep_pruned(self._transport, self._settings.retention)
-
-        parts = [
-            ChildSpec(name="schedules", start=schedules, restart=Restart.TRANSIENT, shutdown=0),
-            ChildSpec(name="retention", start=retention, restart=Restart.TRANSIENT, shutdown=0),
-        ]
-        return SupervisorSpec(name="upkeep", intensity=10, period=60.0, children=tuple(parts))
+    async def _show(self, mailbox: Mailbox[Any]) -> None:
+        """Run what shows the worker to whoever asks."""
+        await self._ready.wait()
+        lease_s = self._settings.lease_s
+        await keep_shown(self._transport, self.name, self._drawn, every_s=lease_s / 3, kept_s=2 * lease_s)
 
     def _spec(self) -> SupervisorSpec:
         def dynamic(name: str) -> ChildSpec:
@@ -360,6 +359,7 @@ class Worker:
             for n in range(1, APPENDERS + 1)
         ]
         appends = SupervisorSpec(name="appenders", intensity=3, period=30.0, children=tuple(appenders))
+        upkeep = upkept(self._transport, self._workflows, self._settings.retention, self._show)
         exporting = [ChildSpec(name="telemetry", start=export, shutdown=0)] if self._exporter is not None else []
         return SupervisorSpec(
             name="worker",
@@ -371,7 +371,7 @@ class Worker:
                 appends,
                 dynamic("components"),
                 dynamic("runs"),
-                ChildSpec(name="upkeep", start=self._upkeep(), shutdown=None),
+                ChildSpec(name="upkeep", start=upkeep, shutdown=None),
                 ChildSpec(name="heartbeat", start=self._keep, shutdown=0),
                 ChildSpec(name="claimer", start=self._claim, shutdown=0),
             ),

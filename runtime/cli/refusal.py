@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ...actors import ActorError
 from ...transports import RunEnded, RunNotFound, StoreUnavailable, TransportError
+from ..client.errors import Unreachable
 from ..errors import (
     DecisionConflict,
     GreenroomError,
@@ -35,6 +36,7 @@ CODES: tuple[tuple[type[BaseException], int], ...] = (
     (RunEnded, 1),
     (StoreUnavailable, 3),
     (AddressUnavailable, 3),
+    (Unreachable, 3),
     (GreenroomError, 2),
     (TransportError, 2),
     (RouterError, 2),

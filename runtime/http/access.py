@@ -50,6 +50,8 @@ class Need(enum.Enum):
 NEEDS: Mapping[str, Need] = {
     "POST /v1/workflows/{workflow}/runs": Need.RUN,
     "GET /v1/runs": Need.READ,
+    "POST /v1/runs/cancel": Need.RUN,
+    "POST /v1/runs/retry": Need.RUN,
     "GET /v1/runs/{run_id}": Need.READ,
     "GET /v1/runs/{run_id}/result": Need.READ,
     "GET /v1/runs/{run_id}/events": Need.READ,
@@ -67,6 +69,8 @@ NEEDS: Mapping[str, Need] = {
     "GET /v1/workflows": Need.READ,
     "GET /v1/token": Need.TOKEN,
     "GET /v1/system/workers": Need.ADMIN,
+    "GET /v1/system/tree": Need.ADMIN,
+    "GET /v1/system/providers": Need.ADMIN,
     "GET /livez": Need.NOTHING,
     "GET /readyz": Need.NOTHING,
     "GET /metrics": Need.READ_ALL,

@@ -25,7 +25,9 @@ from ..runs import Runs
 from ..telemetry import Meters
 from . import dashboard, gensx, openapi, views
 from .access import NEEDS, Endpoint, access_of, needing
+from .bulk import BulkResource
 from .chat import ChatResource
+from .fleet import FleetResource
 from .guard import Guard
 from .inlets import InletResource
 from .metrics import MetricsResource
@@ -59,7 +61,8 @@ def api(
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)
-    metrics = MetricsResource(supply, meters or Meters())
+    bulk = BulkResource(supply, options)
+    fleet, metrics = FleetResource(supply), MetricsResource(supply, meters or Meters())
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -70,6 +73,8 @@ def api(
         routes=[
             _route("POST /v1/workflows/{workflow}/runs", run.create),
             _route("GET /v1/runs", run.list),
+            _route("POST /v1/runs/cancel", bulk.cancel),
+            _route("POST /v1/runs/retry", bulk.retry),
             _route("GET /v1/runs/{run_id}", run.show),
             _route("GET /v1/runs/{run_id}/result", run.result),
             _route("GET /v1/runs/{run_id}/events", run.events),
@@ -87,6 +92,8 @@ def api(
             _route("GET /v1/workflows", system.workflows),
             _route("GET /v1/token", system.token),
             _route("GET /v1/system/workers", system.workers),
+            _route("GET /v1/system/tree", fleet.tree),
+            _route("GET /v1/system/providers", fleet.providers),
             _route("GET /livez", system.live),
             _route("GET /readyz", system.ready),
             _route("GET /metrics", metrics.show),

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
+
 from ...transports import RunState
 from ..cursor import LAST_SEQ
 from ..definitions import Workflow
@@ -17,7 +19,9 @@ from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
 from .access import NEEDS, Need
+from .bulk import FAILED, LIVE, BulkResult, CancelRuns, RetryRuns
 from .chat import CHAT, ChatTurn
+from .fleet import PROVIDERS_EXAMPLE, TREE_EXAMPLE, ProviderList, TreeList
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
@@ -82,7 +86,9 @@ def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
         ApprovalView,
         ApprovalList,
     ]
+    told += [TreeList, ProviderList]
     own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
+    own += [CancelRuns, RetryRuns, BulkResult]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
     components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE, "SentEvent": _SENT_EVENT}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
@@ -215,7 +221,22 @@ def _run_paths() -> Json:
     page = {"200": _json("A page.", _ref("RunList")), "304": shown["304"]}
     listing = _get("list_runs", "Runs, newest first.", page, [*where, etag])
     one = {f"/v1/runs/{{run_id}}{part}": {"parameters": [_RUN_ID]} | item for part, item in paths.items()}
-    return {"/v1/runs": listing} | one
+    bulk = {
+        "/v1/runs/cancel": _bulk("cancel_runs", "Ask the runs of a batch to stop.", "CancelRuns", LIVE, where),
+        "/v1/runs/retry": _bulk(
+            "retry_runs", "Start the runs of a batch again, each once.", "RetryRuns", FAILED, where
+        ),
+    }
+    return {"/v1/runs": listing} | bulk | one
+
+
+def _bulk(name: str, summary: str, body: str, states: Iterable[RunState], where: Iterable[Json]) -> Json:
+    status = {**_query("status", {"type": "string", "enum": list(states)}), "required": True}
+    kept = [one for one in where if one["name"] not in ("status", "cursor", "limit")]
+    operation: Json = {"operationId": name, "summary": summary, "tags": ["runs"], "parameters": [status, *kept]}
+    operation["requestBody"] = {"content": _content(_ref(body))}
+    responses = {"200": _json("What became of them.", _ref("BulkResult"))}
+    return {"post": {**operation, "responses": responses | _problems(*_MUTATION, Kind.INVALID_PARAMETER)}}
 
 
 def _chat_paths(workflows: Workflows) -> Json:
@@ -305,6 +326,10 @@ def _system_paths() -> Json:
         "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
         "/v1/token": plain("show_token", "What the request's token may do.", _ref("TokenObject")),
         "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
+        "/v1/system/tree": _looked("show_tree", "The workers' supervision trees.", TREE_EXAMPLE),
+        "/v1/system/providers": _looked(
+            "show_providers", "How the deployments fare over the workers.", PROVIDERS_EXAMPLE
+        ),
         "/livez": plain("live", "Whether the process answers.", health),
         "/readyz": plain("ready", "Whether to send requests here.", health, Kind.DRAINING, Kind.STORE_UNAVAILABLE),
         "/metrics": {
@@ -317,6 +342,17 @@ def _system_paths() -> Json:
         },
         "/openapi.json": plain("openapi", "This document.", anything),
     }
+
+
+def _looked(name: str, summary: str, example: TreeList | ProviderList) -> Json:
+    """An answer that changes with the workers' heartbeats; it is empty until a worker has noticed that it is wanted."""
+    shown = {"200": _json(summary, _ref(type(example).__name__)), "304": _empty("It has not changed.")}
+    shown["200"]["content"][JSON]["example"] = msgspec.to_builtins(example)
+    parameters = [_header("If-None-Match", "The ETag of what is known.")]
+    if isinstance(example, TreeList):
+        parameters.append(_query("worker", {"type": "string", "description": "The name of one worker."}))
+    operation = {"operationId": name, "summary": summary, "tags": ["system"], "parameters": parameters}
+    return {"get": {**operation, "responses": shown | _problems(Kind.STORE_UNAVAILABLE)}}
 
 
 def _get(name: str, summary: str, responses: Json, parameters: Iterable[Json] = (), kinds: Iterable[Kind] = ()) -> Json:

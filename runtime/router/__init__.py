@@ -16,6 +16,7 @@ from .config import RouterConfig
 from .deployment import BreakerPolicy, Deployment, Limits, Prices, Secret, Timeouts
 from .errors import MissingKey, NoRouter, RouterConfigInvalid, RouterError
 from .hedging import HedgePolicy
+from .remarks import Remarks
 from .router import Router, current_router
 from .snapshot import LaneSnapshot, LineSnapshot
 from .standing import Position, Standing, standing
@@ -36,6 +37,7 @@ __all__ = [
     "Position",
     "Prices",
     "Purse",
+    "Remarks",
     "Router",
     "RouterConfig",
     "RouterConfigInvalid",

@@ -13,6 +13,8 @@ from .budget import Purse
 from .deployment import Deployment
 from .lane import Ticket
 from .providers import estimate
+from .remarks import NONE as NO_REMARKS
+from .remarks import Remarks
 from .scheduler import Order
 
 
@@ -38,6 +40,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
         reason: why this deployment: "room" (it had some at once), "waited" (it had some first), "failover" (another
             one failed before), "hedge" (another one took too long), "cached" (none was asked).
         path: what was asked, `/chat/completions`, `/embeddings`, ...
+        remarks: what the answer said of itself.
     """
 
     status: str
@@ -55,6 +58,7 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     attempts: tuple[AttemptRecord, ...]
     path: str = ""
+    remarks: Remarks = NO_REMARKS
 
 
 observer: ContextVar[Callable[[CallRecord], None] | None] = ContextVar("greenroom_llm_observer", default=None)
@@ -91,6 +95,7 @@ class Call:
         self.queued_s = 0.0
         self.first_token_s: float | None = None
         self.hedge: Ticket | None = None
+        self.remarks = NO_REMARKS
         self._last: Ticket | None = None
         self.avoid: frozenset[str] = frozenset()
         self.attempts: list[AttemptRecord] = []
@@ -130,6 +135,7 @@ class Call:
                 reason=reason or self._reason(),
                 attempts=tuple(self.attempts),
                 path=self.path,
+                remarks=self.remarks,
             )
         )
 

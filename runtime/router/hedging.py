@@ -50,6 +50,10 @@ class Durations:
         self.mean = seconds if not self._last else self.mean * 0.9 + seconds * 0.1
         self._last.append(seconds)
 
+    def newest(self, count: int) -> tuple[float, ...]:
+        """Return the times of the last `count` answers, the oldest first."""
+        return tuple(self._last)[-count:]
+
     def percentile(self, percent: float) -> float | None:
         """Return what so many percent of them took at most; None: too few are known."""
         if len(self._last) < FEWEST:

@@ -17,12 +17,16 @@ from .deployment import Deployment
 from .failures import LONGEST_PAUSE_S, Refusal
 from .hedging import Durations
 from .pace import Pace
+from .snapshot import LaneSnapshot
 
 FIRST_PAUSE_S = 0.5
 """How long a deployment pauses that refused without saying how long; doubles with every refusal in a row."""
 
 LONGEST_WINDOW_S = 2 * WINDOW_S
 """Limits that providers tell of longer windows (requests a day) say nothing about a minute."""
+
+LATENCIES = 60
+"""Answers whose times are shown, the newest."""
 
 
 class Prospect(NamedTuple):
@@ -81,6 +85,27 @@ class Lane:
         if self.paused_until > now:
             return f"{self.name} (asked to wait {self.paused_until - now:.1f} s)"
         return f"{self.name} ({breaker.state(now)}: {breaker.refusal.message if breaker.refusal else 'busy'})"
+
+    def snapshot(self, now: float) -> LaneSnapshot:
+        """Return how it fares, as a value."""
+        breaker = self.breaker
+        return LaneSnapshot(
+            deployment=self.name,
+            provider=self.deployment.provider,
+            model=self.deployment.model,
+            breaker=breaker.state(now),
+            why=breaker.refusal.message if breaker.refusal is not None else "",
+            in_flight=self.in_flight,
+            tokens_used=self.tokens.used if self.tokens else 0.0,
+            outcomes=dict(self.outcomes),
+            down_s=now - breaker.since if breaker.is_open else None,
+            paused_s=max(0.0, self.paused_until - now),
+            requests_per_min=self.requests.limit if self.requests else None,
+            tokens_per_min=self.tokens.limit if self.tokens else None,
+            concurrency=None if self._places == math.inf else int(self._places),
+            rate=None if self.pace.found == math.inf else self.pace.found,
+            latencies=self.durations.newest(LATENCIES),
+        )
 
     def wait(self, tokens: float, now: float) -> float | None:
         """Return the seconds until a call fits; 0: now; None: when another one ends."""

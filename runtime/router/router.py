@@ -129,17 +129,8 @@ class Router:
 
     def snapshot(self) -> tuple[LaneSnapshot, ...]:
         """Return how every deployment fares. To be called on the event loop."""
-        return tuple(
-            LaneSnapshot(
-                deployment=name,
-                breaker=lane.breaker.state(_now()),
-                why=lane.breaker.refusal.message if lane.breaker.refusal is not None else "",
-                in_flight=lane.in_flight,
-                tokens_used=lane.tokens.used if lane.tokens else 0.0,
-                outcomes=dict(lane.outcomes),
-            )
-            for name, lane in self._lanes.items()
-        )
+        now = _now()
+        return tuple(lane.snapshot(now) for lane in self._lanes.values())
 
     def line(self, model: str) -> LineSnapshot:
         """Return how long the line for a model is, and how long a small call would wait in it now.

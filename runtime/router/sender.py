@@ -20,6 +20,7 @@ from .call import Call
 from .failures import Broken, Refusal, classify
 from .lane import Ticket
 from .providers import is_answer, prepare, usage_of
+from .remarks import remarks_of
 from .stream import Events, RoutedStream
 
 
@@ -69,7 +70,8 @@ class Sender:
                 raise Broken.unavailable(f"no connection: {type(error).__name__}") from None
             if response.status_code >= 300:
                 raise Broken(classify(response.status_code, response.headers, body))
-            usage = usage_of(_whole(call.path, response, body))
+            found = _whole(call.path, response, body)
+            usage = usage_of(found)
         except Broken as broken:
             if response is not None:
                 await response.aclose()
@@ -89,6 +91,7 @@ class Sender:
         ticket.lane.durations.add(self._now() - ticket.at)
         call.attempted(ticket, "ok")
         ticket.answered(sum(usage) if usage else None)
+        call.remarks = remarks_of(found)
         call.over("ok", usage)
         return answer.told(response, body, key), None
 
@@ -152,6 +155,7 @@ class Sender:
                 ticket.dropped(outcome, used)
             else:
                 ticket.answered(used, refusal)
+            call.remarks = events.remarks
             call.over("failed" if refusal is not None else outcome, events.usage)
 
         code = "stream_reset" if self._restarts else "stream_broken"

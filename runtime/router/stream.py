@@ -20,6 +20,7 @@ import msgspec
 from .deployment import Deployment, Timeouts
 from .failures import MESSAGE_CHARS, Broken, Refusal, error_in
 from .providers import usage_of
+from .remarks import NONE, remarks_of
 
 LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of an event that does not end, before it counts as malformed."""
@@ -35,11 +36,13 @@ class Events:
 
     Attributes:
         usage: (input tokens, output tokens), when known.
+        remarks: what the answer has said of itself.
         finished: whether the provider said that it is complete.
     """
 
     def __init__(self, response: httpx2.Response, *, show_usage: bool, timeouts: Timeouts) -> None:
         self.usage: tuple[int, int] | None = None
+        self.remarks = NONE
         self.finished = False
         self._response = response
         plain = "content-encoding" not in response.headers and isinstance(response.stream, httpx2.AsyncByteStream)
@@ -149,6 +152,7 @@ class Events:
 
     def _look_chunk(self, found: dict[str, Any]) -> bool:
         self.usage = usage_of(found) or self.usage
+        self.remarks = remarks_of(found, self.remarks)
         choices = [choice for choice in found.get("choices") or () if isinstance(choice, dict)]
         for choice in choices:
             self.finished = self.finished or bool(choice.get("finish_reason"))
@@ -164,6 +168,7 @@ class Events:
         if kind in ("response.completed", "response.incomplete"):
             self.finished = True
             self.usage = usage_of(answer) or self.usage
+            self.remarks = remarks_of(answer, self.remarks)
         self._shown = self._shown or kind.endswith(".delta")
         return True
 

@@ -209,6 +209,10 @@ class _Run:
             (names.RESPONSE_MODEL, call.model or None),
             (names.FIRST_CHUNK, call.first_token_s),
             (names.COST, call.cost_usd),
+            (names.CACHED_TOKENS, call.cached_tokens or None),
+            (names.REASONING_TOKENS, call.reasoning_tokens or None),
+            (names.RESPONSE_ID, call.response_id or None),
+            (names.FINISH_REASONS, call.finish_reasons or None),
             (names.CONVERSATION, self.queued.metadata.get("conversation_id")),
         ):
             if value is not None:

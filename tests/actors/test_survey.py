@@ -66,10 +66,12 @@ async def test_a_snapshot_is_data_for_json() -> None:
                 "state": "running",
                 "restarts": 1,
                 "mailbox": 0,
+                "capacity": 10000,
                 "crashes": 1,
                 "handled": 1,
                 "dropped": 1,
                 "children": [],
+                "omitted": 0,
             }
         ]
         assert [node.path for node in tree.tree().walk()] == ["root", "root/a", "root/below", "root/below/x", "root/t"]

@@ -32,6 +32,15 @@ async def shoot(browser: Browser, name: str, url: str, ready: str, *keys: str, *
         assert visitor.unexpected() == []
 
 
+async def shoot_bulk(browser: Browser, url: str) -> None:
+    """Take the picture of a question about many runs."""
+    async with visiting(browser, viewport=WIDE) as visitor:
+        page: Page = await visitor.page(url)
+        await page.get_by_role("button", name="Cancel all…").click()
+        await page.get_by_role("button", name="Cancel 311 runs").wait_for()
+        await page.screenshot(path=IMAGES / "bulk.png")
+
+
 async def main() -> None:
     """Take them all."""
     async with open_house() as house, house.served(), async_playwright() as driver:
@@ -44,6 +53,13 @@ async def main() -> None:
         await shoot(browser, "runs", house.at(), ids["queued"])
         deep = house.at(f"?run={ids['big']}&step=batch:40")
         await shoot(browser, "five-thousand", deep, "5,000 steps", "Enter")
+        await scenes.fleet(house, ids["live"])
+        await shoot(browser, "tree", house.at("?page=tree"), "analyse", *["ArrowDown"] * 4, "ArrowRight")
+        await shoot(browser, "tree-phone", house.at("?page=tree"), "analyse", viewport=PHONE)
+        await shoot(browser, "providers", house.at("?page=providers"), "down for", color_scheme="dark")
+        for _ in range(311):
+            await house.start("digest", tags=("nightly",))
+        await shoot_bulk(browser, house.at("?tag=nightly&status=queued"))
         await browser.close()
 
 

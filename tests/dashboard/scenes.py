@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from greenroom.runtime.portraits import Decision, Line, Part, Portrait
 from greenroom.runtime.records import (
     ApprovalRequested,
     Failure,
@@ -20,7 +24,8 @@ from greenroom.runtime.records import (
     StepRetrying,
     StepStarted,
 )
-from greenroom.transports import Finish, Park, RunState
+from greenroom.runtime.router import LaneSnapshot
+from greenroom.transports import Finish, Park, RunState, WorkerInfo
 
 from .conftest import raw
 
@@ -47,6 +52,10 @@ def call(step: str, model: str = "gpt-5-mini", attempt: int = 1, seconds: float 
         asked_model="fast",
         input_tokens=812,
         output_tokens=143,
+        cached_tokens=640,
+        reasoning_tokens=64,
+        response_id="chatcmpl-B9xQ2",
+        finish_reasons=("stop",),
         cost_usd=0.00049,
         seconds=seconds,
         first_token_s=seconds / 2,
@@ -167,6 +176,113 @@ async def over(house: House, runs: int = 9) -> None:
         done = RunCompleted(result=raw("ok"))
         await house.append(run, begin("fetch"), end("fetch"), done, to=Finish(RunState.COMPLETED), after=0.7 * n + 0.2)
     house.clock.set(None)
+
+
+def actor(name: str, mailbox: int = 0, handled: int = 0, **more: Any) -> Part:
+    return Part(name=name, kind="actor", state="running", mailbox=mailbox, handled=handled, capacity=10_000, **more)
+
+
+def over_all(name: str, *children: Part, kind: str = "one_for_one", **more: Any) -> Part:
+    return Part(name=name, kind=kind, state="running", children=children, **more)
+
+
+def run_of(run: str) -> Part:
+    return over_all(run, actor("log", 2, 41), actor("body"), actor("control"), kind="rest_for_one")
+
+
+def tree_of(*runs: str, omitted: int = 0, mailbox: int = 340) -> Part:
+    """A worker as it looks while it executes some runs."""
+    analyse = over_all(
+        "analyse",
+        actor("1", mailbox, 812),
+        actor("2", mailbox - 28, 807),
+        Part(
+            name="3", kind="actor", state="restarting", mailbox=9, handled=640, restarts=2, crashes=2, capacity=10_000,
+            dropped=1,
+        ),
+    )  # fmt: skip
+    parts = (
+        actor("router", 0, 0),
+        over_all("components", over_all("fetch", actor("1", 0, 96)), analyse, over_all("write", actor("1", 4, 31))),
+        over_all("runs", *map(run_of, runs), omitted=omitted),
+        over_all("upkeep", actor("schedules"), actor("retention"), actor("portrait")),
+        actor("heartbeat"),
+        actor("claimer"),
+    )
+    return over_all("worker", *parts)
+
+
+def lanes_of(*, ill: bool) -> tuple[LaneSnapshot, ...]:
+    """Two deployments, the second one well or not."""
+    took = tuple(0.6 + 0.3 * math.sin(n / 3) + 0.02 * n for n in range(40))
+    east = LaneSnapshot(
+        deployment="openai/gpt-5.2",
+        provider="openai",
+        model="gpt-5.2",
+        breaker="closed",
+        why="",
+        in_flight=14,
+        tokens_used=132_400,
+        outcomes={"ok": 1841, "limited": 3},
+        requests_per_min=500,
+        tokens_per_min=200_000,
+        concurrency=64,
+        latencies=took,
+    )
+    about: dict[str, Any] = (
+        {"breaker": "open", "why": "503: The model is overloaded. Please try again later.", "down_s": 12.4}
+        if ill
+        else {"breaker": "closed", "why": ""}
+    )
+    eu = LaneSnapshot(
+        deployment="gemini/gemini-3-pro",
+        provider="gemini",
+        model="gemini-3-pro",
+        in_flight=0 if ill else 6,
+        tokens_used=18_000,
+        outcomes={"ok": 402, "unavailable": 9} if ill else {"ok": 771},
+        requests_per_min=300,
+        concurrency=32,
+        rate=4.5 if ill else None,
+        latencies=took[::-2],
+        **about,
+    )
+    return east, eu
+
+
+async def fleet(house: House, *runs: str) -> None:
+    """Two workers that show themselves, and one that has not yet."""
+    now = await house.store.now()
+    decided = [
+        Decision(
+            at=now - 1.3 * n,
+            run_id=runs[0] if runs else "0" * 32,
+            step="write",
+            asked_model="smart",
+            deployment="openai/gpt-5.2",
+            status="ok",
+            reason=("room", "failover", "waited")[n % 3],
+            seconds=0.9 + n / 10,
+            queued_s=0.4 if n % 3 == 2 else 0.0,
+            first_token_s=0.31,
+            tokens=955 + 31 * n,
+            tried=("gemini/gemini-3-pro: unavailable", "openai/gpt-5.2: ok") if n % 3 == 1 else ("openai/gpt-5.2: ok",),
+        )
+        for n in range(8)
+    ]
+    line = Line(model="smart", waiting=23, expected_s=4.2)
+    shown = {
+        "worker-1": Portrait(
+            at=now, tree=tree_of(*runs, omitted=41), deployments=lanes_of(ill=False), lines=(line,),
+            decisions=tuple(decided),
+        ),
+        "worker-2": Portrait(at=now, tree=tree_of(mailbox=30), deployments=lanes_of(ill=True)),
+    }  # fmt: skip
+    for name in ("worker-1", "worker-2", "worker-3"):
+        info = WorkerInfo(name=name, build="b42", started=now - 5000, beat=now, running=44, draining=name == "worker-3")
+        await house.store.beat(info)
+        if name in shown:
+            await house.store.cache_put(f"portraits/{name}", msgspec.json.encode(shown[name]), ttl_s=600)
 
 
 async def furnish(house: House) -> dict[str, str]:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import httpx2
+import msgspec
 import pytest
 
 from greenroom import Runtime, component, emit, workflow
 from greenroom.runtime.http import ApiOptions, Token, serve
+from greenroom.runtime.portraits import Portrait
 from greenroom.runtime.records import (
     Failure,
     OutputReset,
@@ -228,7 +230,8 @@ async def test_a_step_s_details_say_where_its_llm_calls_went_and_why(house: Hous
     await page.get_by_role("row", name="analyse").nth(2).click()
     details = page.get_by_label("Details of the selection")
     for words in (
-        "2 attempts", "RateLimited", "gpt-5-mini", "openai-east", "812 in, 143 out", "$0.00049", "First token",
+        "2 attempts", "RateLimited", "gpt-5-mini", "openai-east", "812 in (640 cached), 143 out (64 for reasoning)",
+        "stop", "chatcmpl-B9xQ2", "$0.00049", "First token",
         "most tokens to spare of 3 deployments", "429: quota exceeded", "reading post 2", "after 1", "worker-1",
     ):  # fmt: skip
         await expecting(details).to_contain_text(words)
@@ -258,9 +261,11 @@ async def test_the_timeline_is_a_treegrid_for_the_keyboard(house: House, visitor
     await expecting(here).to_contain_text("analyse")
     await page.keyboard.press("End")
     await expecting(here).to_contain_text("write")
+    await expecting(page.get_by_label("Details of the selection")).to_contain_text("StreamCut")
+    await page.keyboard.press("ArrowUp")
+    await expecting(here).to_contain_text("report")
     await page.keyboard.press("Enter")
     await expecting(page.get_by_role("button", name="Fit")).to_be_enabled()
-    await expecting(page.get_by_label("Details of the selection")).to_contain_text("StreamCut")
 
 
 async def test_five_thousand_steps_are_drawn_a_screenful_at_a_time(house: House, visitor: Visitor) -> None:
@@ -365,6 +370,155 @@ async def test_workers_are_listed_by_build(house: House, visitor: Visitor) -> No
     await expecting(page.get_by_role("heading", name="Build b42")).to_be_visible()
 
 
+# --- what workers show
+
+
+async def test_the_supervision_tree_is_walked_with_the_keyboard(house: House, visitor: Visitor) -> None:
+    run = await scenes.in_progress(house)
+    await scenes.fleet(house, run)
+    page = await visitor.page(house.at("?page=tree"))
+    grid = page.get_by_role("treegrid")
+    here = page.locator("[role=row][aria-selected=true]")
+    await expecting(here).to_contain_text("worker-1")
+    await expecting(page.get_by_text("worker-3 has not shown itself yet")).to_be_visible()
+    await grid.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowDown"):
+        await page.keyboard.press(key)
+    await expecting(here).to_contain_text("analyse")
+    await expecting(here).to_have_attribute("aria-expanded", "false")
+    await expecting(here).to_have_attribute("aria-level", "3")
+    await expecting(here).to_contain_text("661")
+    await page.keyboard.press("ArrowRight")
+    await expecting(here).to_have_attribute("aria-expanded", "true")
+    for _ in range(3):
+        await page.keyboard.press("ArrowDown")
+    await expecting(here).to_contain_text("actor, restarting")
+    await expecting(here.get_by_role("gridcell").nth(3)).to_have_text("2")
+    await page.keyboard.press("ArrowLeft")
+    await expecting(here).to_contain_text("analyse")
+    row = grid.get_by_role("row", name=run)
+    await row.click()
+    await page.keyboard.press("Enter")
+    await page.wait_for_url(re.compile(rf"run={run}"))
+
+
+async def test_a_tree_changes_by_itself_and_stays_as_it_was_opened(house: House, visitor: Visitor) -> None:
+    await scenes.fleet(house)
+    page = await visitor.page(house.at("?page=tree&worker=worker-2"))
+    grid = page.get_by_role("treegrid")
+    await grid.get_by_role("row", name="analyse").locator(".fold").click()
+    await expecting(grid.get_by_role("row", name="analyse")).to_contain_text("41")
+    await expecting(grid).not_to_contain_text("worker-1")
+    rows = await grid.get_attribute("aria-rowcount")
+    now = await house.store.now()
+    fuller = Portrait(at=now, tree=scenes.tree_of(mailbox=5030))
+    await house.store.cache_put("portraits/worker-2", msgspec.json.encode(fuller), ttl_s=600)
+    await expecting(grid.get_by_role("row", name="analyse")).to_contain_text("10,041")
+    assert await grid.get_attribute("aria-rowcount") == rows
+    await page.get_by_role("link", name="All workers").click()
+    await expecting(grid).to_contain_text("worker-1")
+
+
+async def test_a_very_large_tree_is_drawn_a_screenful_at_a_time(house: House, visitor: Visitor) -> None:
+    tree = scenes.over_all("worker", *(scenes.over_all(f"part-{n}", scenes.actor("a")) for n in range(5000)))
+    now = await house.store.now()
+    await house.store.beat(WorkerInfo(name="w", build="b", started=now, beat=now, running=0, draining=False))
+    await house.store.cache_put("portraits/w", msgspec.json.encode(Portrait(at=now, tree=tree)), ttl_s=600)
+    page = await visitor.page(house.at("?page=tree"))
+    grid = page.get_by_role("treegrid")
+    await expecting(grid).to_have_attribute("aria-rowcount", "10001")
+    assert await page.locator("*").count() < 1500
+    await grid.focus()
+    await page.keyboard.press("End")
+    await expecting(page.locator("[role=row][aria-rowindex='10001']")).to_be_visible()
+
+
+async def test_providers_tell_breakers_limits_latencies_and_decisions(house: House, visitor: Visitor) -> None:
+    run = await scenes.in_progress(house)
+    await scenes.fleet(house, run)
+    page = await visitor.page(house.at("?page=providers"))
+    ill = page.get_by_role("article").filter(has=page.get_by_role("heading", name="gemini/gemini-3-pro"))
+    for words in (
+        "open",
+        "503: The model is overloaded",
+        "down for 12.4 s",
+        "1,182 attempts",
+        "9 failed",
+        "bears 4.5/s",
+    ):
+        await expecting(ill).to_contain_text(words)
+    well = page.get_by_role("article").filter(has=page.get_by_role("heading", name="openai/gpt-5.2"))
+    for words in ("closed", "6 refused with 429", "14 of 64", "500", "132,400 of 200,000", "half within"):
+        await expecting(well).to_contain_text(words)
+    await expecting(well.get_by_role("img").first).to_have_attribute("aria-label", re.compile("the last 40: "))
+    await expecting(page.get_by_role("row", name="smart").first).to_contain_text("4.20 s")
+    decisions = page.get_by_role("article").filter(has=page.get_by_role("heading", name="Last decisions"))
+    await expecting(decisions).to_contain_text("gemini/gemini-3-pro: unavailable, openai/gpt-5.2: ok")
+    await decisions.get_by_role("link").first.click()
+    await page.wait_for_url(re.compile(rf"run={run}"))
+
+
+async def test_a_page_that_shows_nothing_says_what_is_waited_for(house: House, visitor: Visitor) -> None:
+    page = await visitor.page(house.at("?page=tree"))
+    await expecting(page.get_by_text("No worker was heard of lately")).to_be_visible()
+    await page.goto(house.at("?page=providers"))
+    await expecting(page.get_by_text("No worker has shown a deployment yet")).to_be_visible()
+
+
+# --- many runs at once
+
+
+async def test_all_runs_that_fit_are_canceled_after_they_were_counted(house: House, visitor: Visitor) -> None:
+    wanted = [await house.start("digest", tags=("nightly",)) for _ in range(230)]
+    other = await house.start("digest")
+    page = await visitor.page(house.at("?tag=nightly"))
+    await page.get_by_role("button", name="Cancel all…").click()
+    dialog = page.get_by_role("dialog")
+    await expecting(dialog).to_contain_text("230 runs are queued, or waiting, or running, with tag nightly.")
+    await dialog.get_by_role("button", name="Back").click()
+    assert "cancel.requested" not in [stored.kind for stored in await house.store.read(wanted[0])]
+    await page.get_by_role("button", name="Cancel all…").click()
+    await dialog.get_by_label("Reason").fill("the budget is spent")
+    await dialog.get_by_role("button", name="Cancel 230 runs").click()
+    await expecting(page.get_by_text("230 runs were asked to stop.")).to_be_visible()
+    for run in wanted:
+        [_, asked] = await house.store.read(run)
+        assert asked.kind == "cancel.requested"
+        assert b"the budget is spent" in asked.body
+    assert len(await house.store.read(other)) == 1
+
+
+async def test_failed_runs_are_retried_together_and_each_once(house: House, visitor: Visitor) -> None:
+    for _ in range(3):
+        await scenes.failed(house)
+    page = await visitor.page(house.at("?status=failed"))
+    await expecting(page.get_by_role("button", name="Cancel all…")).to_have_count(0)
+    for said in ("3 runs were started again.", "0 runs were started again."):
+        await page.get_by_role("button", name="Retry all…").click()
+        await page.get_by_role("button", name="Retry 3 runs").click()
+        await expecting(page.get_by_text(said)).to_be_visible()
+    assert len((await house.runs.list(RunFilter(state=RunState.QUEUED))).runs) == 3
+
+
+async def test_a_run_is_forked_from_a_step_with_another_input(house: House, visitor: Visitor) -> None:
+    live = await scenes.in_progress(house)
+    page = await visitor.page(house.at(f"?run={live}&step=report"))
+    await page.get_by_role("button", name="Fork from here…").click()
+    dialog = page.get_by_role("dialog")
+    await expecting(dialog.get_by_label("Input")).to_have_value('{\n  "topic": "tea"\n}')
+    for typed, said in (("{", "The input is not JSON"), ('{"topic": 3}', "Expected `str`")):
+        await dialog.get_by_label("Input").fill(typed)
+        await dialog.get_by_role("button", name="Fork", exact=True).click()
+        await expecting(dialog.get_by_role("alert")).to_contain_text(said)
+    await dialog.get_by_label("Input").fill('{"topic": "coffee"}')
+    await dialog.get_by_role("button", name="Fork", exact=True).click()
+    await page.wait_for_url(re.compile(rf"run=(?!{live})"))
+    newest = (await house.runs.list(RunFilter())).runs[0].run_id
+    [queued] = await house.store.read(newest, 0, 1)
+    assert b'"topic":"coffee"' in queued.body
+    assert b'"forked_at":"report"' in queued.body
+
+
 async def test_a_real_run_is_watched_and_approved_to_its_end(visitor: Visitor) -> None:
     runtime = Runtime(printing, store="memory://")
     started = anyio.Event()
@@ -435,6 +589,15 @@ async def test_what_a_token_may_not_do_is_not_offered(browser: Browser) -> None:
                     await expecting(page.get_by_text("this needs the scope 'admin'")).to_be_visible()
 
 
+async def hostile_worker(house: House) -> None:
+    """A worker all of whose names and errors are what a model might have written."""
+    now = await house.store.now()
+    await house.store.beat(WorkerInfo(name="w", build=HOSTILE, started=now, beat=now, running=0, draining=False))
+    ill = msgspec.structs.replace(scenes.lanes_of(ill=True)[1], deployment=HOSTILE, why=HOSTILE)
+    shown = Portrait(at=now, tree=scenes.over_all("worker", scenes.actor(HOSTILE)), deployments=(ill,))
+    await house.store.cache_put("portraits/w", msgspec.json.encode(shown), ttl_s=600)
+
+
 HOSTILE = (
     "<img src=x onerror=\"window.hit=1\"><script>window.hit=1</script><svg onload='window.hit=1'>"
     "<a href='javascript:window.hit=1'>x</a><iframe srcdoc='<script>parent.hit=1</script>'></iframe>"
@@ -455,8 +618,10 @@ async def test_nothing_that_a_model_or_a_user_writes_is_ever_markup(house: House
     await house.append(run, StepFailed(step="write", attempt=1, error=bad))
     await house.append(run, RunFailed(error=bad), to=Finish(RunState.FAILED))
     asking = await scenes.waiting(house, question=HOSTILE)
+    await hostile_worker(house)
     places = (f"?run={run}&view=output", f"?run={run}&step=write", f"?run={run}&view=events", "", "?page=approvals",
-              f"?run={asking}&view=approvals", f"?workflow={HOSTILE}", f"?run={HOSTILE}")  # fmt: skip
+              f"?run={asking}&view=approvals", f"?workflow={HOSTILE}", f"?run={HOSTILE}", "?page=tree",
+              "?page=providers")  # fmt: skip
     for place in places:
         page = await visitor.page(house.at(place))
         await expecting(page.locator("#app")).to_contain_text("<img src=x")
@@ -493,9 +658,11 @@ async def test_text_stands_out_from_its_ground(house: House, browser: Browser, s
     asking = await scenes.waiting(house)
     await scenes.failed(house)
     async with visiting(browser, color_scheme=scheme) as visitor:
-        for place in ("", f"?run={run}&step=write", f"?run={run}&view=events", f"?run={asking}&view=approvals"):
+        await scenes.fleet(house, run)
+        about_runs = ("", f"?run={run}&step=write", f"?run={run}&view=events", f"?run={asking}&view=approvals")
+        for place in (*about_runs, "?page=tree", "?page=providers"):
             page = await visitor.page(house.at(place))
-            await page.locator("main .state, main form, main [role=row]").first.wait_for()
+            await page.locator("main .state, main article, main [role=row]").first.wait_for()
             weak = await page.evaluate(CONTRAST)
             assert weak == [], place
 
@@ -529,9 +696,10 @@ async def test_a_phone_shows_it_without_scrolling_sideways(house: House, browser
     async with visiting(browser, viewport={"width": 360, "height": 720}, has_touch=True) as visitor:
         views = ("", "&view=output", "&view=events")
         places = ["", *(f"?run={run}{view}" for view in views), f"?run={asking}&view=approvals"]
-        for place in (*places, "?page=approvals", "?page=workers"):
+        await scenes.fleet(house, run)
+        for place in (*places, "?page=approvals", "?page=workers", "?page=tree", "?page=providers"):
             page = await visitor.page(house.at(place))
-            await page.locator("main .state, main .empty, main form, main [role=row]").first.wait_for()
+            await page.locator("main .state, main .empty, main article, main [role=row]").first.wait_for()
             wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, place
 

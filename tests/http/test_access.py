@@ -46,6 +46,8 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "POST /v1/workflows/newsroom/runs": (401, 403, 202, 202, 202, 202),
     "POST /v1/workflows/idle/runs": (401, 403, 202, 202, 202, 202),
     "GET /v1/runs": (401, 200, 403, 200, 200, 200),
+    "POST /v1/runs/cancel": (401, 403, 200, 200, 200, 200),
+    "POST /v1/runs/retry": (401, 403, 200, 200, 200, 200),
     "GET /v1/runs/{run_id}": LOOK,
     "GET /v1/runs/{run_id}/result": LOOK,
     "GET /v1/runs/{run_id}/events": LOOK,
@@ -63,6 +65,8 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "GET /v1/workflows": (401, 200, 403, 200, 200, 200),
     "GET /v1/token": ANY,
     "GET /v1/system/workers": ALL,
+    "GET /v1/system/tree": ALL,
+    "GET /v1/system/providers": ALL,
     "GET /metrics": (401, 200, 403, 200, 403, 403),
     "GET /openapi.json": ANY,
     "GET /livez": OPEN,
@@ -202,6 +206,18 @@ async def test_the_body_cannot_choose_another_tenant(guarded: House, body: dict[
     good = {"tenant": "other", "run_id": "other.tea-1"}
     started = await guarded.client.post("/v1/workflows/idle/runs", json=good, headers=SENT["other"])
     assert (started.status_code, started.json()["id"]) == (202, "other.tea-1")
+
+
+async def test_a_tenant_acts_on_all_of_its_runs_and_on_no_others(guarded: House) -> None:
+    """By filter, as on one: what another tenant asks for fits nothing. Each is retried once, whoever asks."""
+    run_id = await run_of_acme(guarded, "POST /retry")
+    for who, done in (("other", 0), ("acme", 1), ("admin", 0), ("acme", 0)):
+        answer = await guarded.client.post("/v1/runs/retry?status=failed", headers=SENT[who])
+        assert (answer.status_code, answer.json()["done"]) == (200, done)
+    for who, matched in (("other", 0), ("acme", 1), ("admin", 1)):
+        counted = await guarded.client.post("/v1/runs/cancel?status=queued", json={"dry_run": True}, headers=SENT[who])
+        assert counted.json()["matched"] == matched
+    assert (await guarded.client.get(f"/v1/runs/{run_id}", headers=SENT["other"])).status_code == 404
 
 
 async def test_an_idempotency_key_is_the_tenants_own(guarded: House) -> None:

@@ -660,3 +660,24 @@ async def test_a_worker_that_has_said_goodbye_is_not_heard_again(house: House) -
         await anyio.sleep(10)
         assert await home.store.workers() == []
     assert await home.store.workers() == []
+
+
+async def test_a_component_that_lets_another_s_cancellation_out_fails_its_step_and_not_the_run(house: House) -> None:
+    @component
+    async def careless() -> int:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        return await future
+
+    @workflow
+    async def careful() -> str:
+        try:
+            await careless()
+        except StepFailed as failed:
+            return failed.failure.type
+        return "none"
+
+    home = house(careful)
+    async with home.worker():
+        run, _ = await home.runs.start("careful", b"{}")
+        assert await home.runs.result(run.run_id) == b'"StrayCancellation"'

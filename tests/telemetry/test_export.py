@@ -141,6 +141,8 @@ async def test_a_run_is_one_trace_of_its_steps_and_calls(collector: Collector) -
     assert said["gen_ai.response.model"]
     assert said["gen_ai.usage.input_tokens"] > 0
     assert said["gen_ai.usage.output_tokens"] > 0
+    assert said["gen_ai.response.id"]
+    assert said["gen_ai.response.finish_reasons"] == ["stop"]
     assert said["greenroom.run.id"] == handle.run_id
     assert attributes(root)["gen_ai.workflow.name"] == "research"
     assert attributes(root)["greenroom.run.status"] == "completed"

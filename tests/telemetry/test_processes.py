@@ -107,6 +107,9 @@ async def test_a_killed_worker_s_run_is_one_trace_and_lines_and_metrics_say_wher
         run, _ = await runs.start("patient", b"{}")
         async with worker(tmp_path, collector, "first") as first:
             line = msgspec.json.decode(await first.said("at the gate"))
+            with anyio.fail_after(40):
+                while "step.started" not in [one.kind for one in await store.read(run.run_id)]:  # noqa: ASYNC110 - written by another process
+                    await anyio.sleep(0.01)
             first.process.send_signal(signal.SIGKILL)
             await first.process.wait()
         assert collector.spans == []
@@ -141,7 +144,7 @@ async def test_a_killed_worker_s_run_is_one_trace_and_lines_and_metrics_say_wher
     assert line["trace_id"] == view.trace_id
     assert line["step_id"] == getattr(started, "step", None)
     assert line["attempt"] == 1
-    assert line["actor"] == "worker/components/gate/1"
+    assert line["actor"] == f"worker/runs/{run.run_id}/body"
     body = msgspec.json.decode(next(line for line in first.written.splitlines() if "on the way" in line))
     assert body["run_id"] == run.run_id
     assert "step_id" not in body

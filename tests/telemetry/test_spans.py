@@ -124,6 +124,14 @@ def test_calls_of_one_attempt_are_told_apart_and_named_by_the_conventions() -> N
     assert good.attributes["gen_ai.conversation.id"] == "talk"
     assert bad.attributes["error.type"] == "quota"
     assert bad.error == ""
+    absent = ("cache_read.input_tokens", "reasoning.output_tokens")
+    assert not [name for name in good.attributes if name.endswith((*absent, "response.id", "finish_reasons"))]
+    remarked = call(cached_tokens=2, reasoning_tokens=4, response_id="resp_7", finish_reasons=("stop",))
+    told = checked(fold_spans(at(queued(), LEASE, START, remarked, DONE))).spans[-1].attributes
+    assert told["gen_ai.usage.cache_read.input_tokens"] == 2
+    assert told["gen_ai.usage.reasoning.output_tokens"] == 4
+    assert told["gen_ai.response.id"] == "resp_7"
+    assert told["gen_ai.response.finish_reasons"] == ("stop",)
     embedded = checked(fold_spans(at(queued(), LEASE, START, call(operation="embeddings"), DONE))).spans[-1]
     assert embedded.name == "embeddings fast"
 

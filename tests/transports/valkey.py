@@ -102,9 +102,10 @@ def cluster(folder: Path, *options: str, replicas: int = 0) -> Iterator[list[Nod
         nodes, buses = [], []
         for n in range(3 + replicas):
             buses.append(free_port())
-            own = ("--cluster-enabled", "yes", "--cluster-port", str(buses[-1]), "--cluster-node-timeout", "1500")
-            own += ("--repl-diskless-sync-delay", "0")
-            nodes.append(stack.enter_context(node(folder / f"node{n}", *(options or ("--save", "")), *own)))
+            own = {"enabled": "yes", "port": str(buses[-1]), "node-timeout": "1500"}
+            told = [word for name, value in own.items() for word in (f"--cluster-{name}", value)]
+            told += ["--repl-diskless-sync-delay", "0", *(options or ("--save", ""))]
+            nodes.append(stack.enter_context(node(folder / f"node{n}", *told)))
         for n, one in enumerate(nodes[:3]):
             one.ask("CLUSTER", "ADDSLOTSRANGE", n * 5461, 16383 if n == 2 else (n + 1) * 5461 - 1)
             one.ask("CLUSTER", "SET-CONFIG-EPOCH", n + 1)
@@ -123,7 +124,7 @@ def cluster(folder: Path, *options: str, replicas: int = 0) -> Iterator[list[Nod
 
 def primary_of(nodes: list[Node], prefix: str = "greenroom") -> Node:
     """The node of a cluster that has a store."""
-    slot = nodes[0].ask("CLUSTER", "KEYSLOT", f"{{{prefix}}}:")
+    slot = int(nodes[0].ask("CLUSTER", "KEYSLOT", f"{{{prefix}}}:"))
     return nodes[min(slot // 5461, 2)]
 
 

@@ -5,10 +5,12 @@ import { learnScopes, onRefused, token } from "./api.js";
 import { link, usePlace } from "./place.js";
 import { Inbox } from "./approvals.js";
 import { Run } from "./run.js";
+import { Providers } from "./providers.js";
 import { Runs } from "./runs.js";
+import { Tree } from "./tree.js";
 import { Workers } from "./workers.js";
 
-const PAGES = [["", "Runs"], ["approvals", "Approvals"], ["workers", "Workers", "needs-admin"]];
+const PAGES = [["", "Runs"], ["approvals", "Approvals"], ["workers", "Workers", "needs-admin"], ["tree", "Tree", "needs-admin"], ["providers", "Providers", "needs-admin"]];
 
 function App() {
   const place = usePlace();
@@ -35,6 +37,8 @@ function App() {
       ${place.run ? html`<${Run} key=${place.run} place=${place} paused=${paused} />`
       : place.page === "approvals" ? html`<${Inbox} paused=${paused} />`
       : place.page === "workers" ? html`<${Workers} paused=${paused} />`
+      : place.page === "tree" ? html`<${Tree} place=${place} paused=${paused} />`
+      : place.page === "providers" ? html`<${Providers} paused=${paused} />`
       : html`<${Runs} place=${place} paused=${paused} />`}
     </main>`;
 }

@@ -49,12 +49,14 @@ function Call({ call, fold }) {
     <dl class="facts">
       <dt>Deployment</dt><dd>${call.deployment}${call.provider && html` <span class="quiet">${call.provider}</span>`}</dd>
       ${call.asked_model && call.asked_model !== call.model && html`<dt>Asked for</dt><dd>${call.asked_model}</dd>`}
-      <dt>Tokens</dt><dd>${count(call.input_tokens ?? 0)} in, ${count(call.output_tokens ?? 0)} out</dd>
+      <dt>Tokens</dt><dd>${count(call.input_tokens ?? 0)} in${call.cached_tokens > 0 && html` <span class="quiet">(${count(call.cached_tokens)} cached)</span>`}, ${count(call.output_tokens ?? 0)} out${call.reasoning_tokens > 0 && html` <span class="quiet">(${count(call.reasoning_tokens)} for reasoning)</span>`}</dd>
       ${call.cost_usd != null && html`<dt>Cost</dt><dd>${money(call.cost_usd)}</dd>`}
       <dt>Took</dt><dd>${lasting(call.seconds ?? 0)}</dd>
       ${call.queued_s > 0 && html`<dt>Queued</dt><dd>${lasting(call.queued_s)}</dd>`}
       ${call.first_token_s != null && html`<dt>First token</dt><dd>${lasting(call.first_token_s)}</dd>`}
       ${call.reason && html`<dt>Why here</dt><dd>${call.reason}</dd>`}
+      ${call.finish_reasons?.length > 0 && html`<dt>Ended by</dt><dd>${call.finish_reasons.join(", ")}</dd>`}
+      ${call.response_id && html`<dt>Response</dt><dd><code>${call.response_id}</code></dd>`}
     </dl>
     ${(call.attempts?.length ?? 0) > 1 && html`<ol class="tries">${call.attempts.map((one) => html`<li>${one.deployment}: ${one.outcome}, ${lasting(one.seconds)}${one.error && html` <span class="error">${one.error}</span>`}</li>`)}</ol>`}
   </section>`;

@@ -83,7 +83,7 @@ export function Listing({ id, label, rows, height, row, at, onMove, onOpen, onEn
           aria-expanded=${one.open === undefined ? undefined : String(one.open)} aria-selected=${String(n === at)}
           class=${`listing-row ${n === at ? "here" : ""} ${one.class ?? ""}`}
           style=${{ height: `${height}px`, transform: `translateY(${n * height}px)` }}
-          onClick=${() => { onMove(n); box.current.focus({ preventScroll: true }); }}>${one.cells}</div>`)}
+          onClick=${() => { cursor.current = n; onMove(n); box.current.focus({ preventScroll: true }); }}>${one.cells}</div>`)}
     </div>
   </div>`;
 }

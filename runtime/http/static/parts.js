@@ -12,6 +12,12 @@ const MARKS = {
   timed_out: "M8 2.8a5.2 5.2 0 1 1 0 10.4a5.2 5.2 0 0 1 0-10.4zM8 5v3.2l2.2 1.4",
   closed: "M3.5 8h9",
   lost: "M8 3v6M8 12v.6",
+  open: "M3 8h3.2M9.8 8H13M6.2 8l3-3.6",
+  half_open: "M3 8h3.2M9.8 8H13M6.2 8l3.4-1.4",
+  starting: "M8 3.2a4.8 4.8 0 1 1 0 9.6a4.8 4.8 0 0 1 0-9.6z",
+  restarting: "M12.6 8a4.6 4.6 0 1 1-1.5-3.4M12.7 2.4v2.8H9.9",
+  stopping: "M4.5 4.5h7v7h-7z",
+  stopped: "M4.5 4.5h7v7h-7z",
   parked: "M5.5 3.5v9M10.5 3.5v9",
 };
 
@@ -81,14 +87,14 @@ export function Data({ of, limit = 20_000, label }) {
 export function Trouble({ problem, again }) {
   if (!problem) return null;
   return html`<div class="trouble" role="alert">
-    <strong>${problem.status ? `The API says ${problem.status}.` : "No connection."}</strong> ${problem.message}
+    <strong>${problem.status ? `The API says ${problem.status}.` : problem.status === 0 ? "No connection." : "Not so."}</strong> ${problem.message}
     ${problem.errors?.map((error) => html` <span class="fault"><code>${error.path}</code> ${error.detail}</span>`)}
     ${again && html` <button type="button" onClick=${again}>Try again</button>`}
   </div>`;
 }
 
 /** A question that holds everything up. `act` may be async; what it throws is shown, and the question stays. */
-export function Ask({ title, verb, danger, act, close, children }) {
+export function Ask({ title, verb, danger, act, close, ready = true, children }) {
   const dialog = useRef(null);
   const [problem, setProblem] = useState(null);
   const [busy, setBusy] = useState(false);
@@ -113,7 +119,7 @@ export function Ask({ title, verb, danger, act, close, children }) {
       <${Trouble} problem=${problem} />
       <div class="choices">
         <button type="button" onClick=${() => dialog.current.close()}>Back</button>
-        <button type="submit" class=${danger ? "danger" : "primary"} disabled=${busy}>${verb}</button>
+        <button type="submit" class=${danger ? "danger" : "primary"} disabled=${busy || !ready}>${verb}</button>
       </div>
     </form>
   </dialog>`;

@@ -1,7 +1,7 @@
 // One run, live: its log is followed over one connection, folded here, and drawn at most once per frame.
 
 import { html, useEffect, useRef, useState } from "./preact.js";
-import { post, runPath, usePolled } from "./api.js";
+import { Problem, post, runPath, usePolled } from "./api.js";
 import { go, link } from "./place.js";
 import { RunApprovals } from "./approvals.js";
 import { Details } from "./details.js";
@@ -104,11 +104,11 @@ export function Run({ place, paused }) {
     ${view === "output" && html`<${OutputText} fold=${fold} />`}
     ${view === "events" && html`<${Events} fold=${fold} />`}
     ${view === "approvals" && html`<${RunApprovals} runId=${id} fold=${fold} />`}
-    ${asking && html`<${Action} ...${asking} id=${id} close=${() => setAsking(null)} />`}
+    ${asking && html`<${Action} ...${asking} id=${id} input=${fold.input} close=${() => setAsking(null)} />`}
   </section>`;
 }
 
-function Action({ what, span, id, close }) {
+function Action({ what, span, id, input, close }) {
   if (what === "cancel") {
     return html`<${Ask} title="Cancel this run?" verb="Cancel the run" danger=${true} close=${close}
         act=${(form) => post(runPath(id, "/cancel"), { reason: form.get("reason") ?? "" })}>
@@ -124,7 +124,20 @@ function Action({ what, span, id, close }) {
   }
   const from = span ? `the results before ${span.name}, and makes that step and what follows again` : "all results that this one has";
   return html`<${Ask} title=${span ? `Fork from ${span.name}?` : "Fork this run?"} verb="Fork" close=${close}
-      act=${async () => go({ run: (await post(runPath(id, "/fork"), span ? { at: span.step } : {})).id })}>
+      act=${async (form) => go({ run: (await post(runPath(id, "/fork"), { ...(span ? { at: span.step } : {}), ...changed(form.get("input"), input) })).id })}>
     <p>A new run of the same workflow begins with ${from}. This run is left as it is.</p>
+    <label class="field column">Input <textarea name="input" rows="6" spellcheck="false" defaultValue=${JSON.stringify(input, null, 2)}></textarea></label>
+    <p class="quiet">With another input, steps whose arguments are the same answer from this run's results.</p>
   <//>`;
+}
+
+/** The input as it was typed, if it is another one. */
+function changed(text, input) {
+  let typed;
+  try {
+    typed = JSON.parse(text);
+  } catch (error) {
+    throw new Problem(null, { detail: `The input is not JSON: ${error.message}` });
+  }
+  return JSON.stringify(typed) === JSON.stringify(input) ? {} : { input: typed };
 }

@@ -2,6 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "./preact.js";
 import { read, usePolled } from "./api.js";
+import { Bulk, statesOf } from "./bulk.js";
 import { go, link } from "./place.js";
 import { Moment, State, Trouble, count, lasting, useNow, word } from "./parts.js";
 
@@ -9,19 +10,26 @@ const STATES = ["queued", "running", "waiting", "completed", "failed", "canceled
 const SINCE = [["", "any time"], ["900", "15 minutes"], ["3600", "1 hour"], ["86400", "1 day"], ["604800", "7 days"]];
 const PAGE = 50;
 
-/** The API's query for what the address asks for. `since` is counted back from the whole minute, so that polls agree. */
-function query({ workflow, status, tag, since, cursor }) {
-  const wanted = new URLSearchParams({ limit: PAGE });
-  for (const [name, value] of Object.entries({ workflow, status, tag, cursor })) if (value) wanted.set(name, value);
+/** What the address asks for, in the API's words. `since` is counted back from the whole minute, so that polls agree. */
+function query({ since, ...rest }) {
+  const wanted = new URLSearchParams();
+  for (const name of ["workflow", "status", "tag", "cursor", "limit"]) if (rest[name]) wanted.set(name, rest[name]);
   if (Number(since)) {
     const minute = Math.floor(Date.now() / 60_000) * 60_000;
     wanted.set("created_after", new Date(minute - Number(since) * 1000).toISOString());
   }
-  return `v1/runs?${wanted}`;
+  return wanted;
+}
+
+/** The filters in words, beside the status. */
+function inWords({ workflow, tag, since }) {
+  const within = SINCE.find(([seconds]) => seconds && seconds === since)?.[1];
+  return [workflow && `of workflow ${workflow}`, tag && `with tag ${tag}`, within && `started within ${within}`]
+    .filter(Boolean).map((part) => `, ${part}`).join("");
 }
 
 export function Runs({ place, paused }) {
-  const { data, problem, again } = usePolled(query(place), 3000, paused);
+  const { data, problem, again } = usePolled(`v1/runs?${query({ ...place, limit: PAGE })}`, 3000, paused);
   const kept = useRef(null);
   if (data) kept.current = data;
   const rows = (data ?? kept.current)?.data ?? [];
@@ -34,6 +42,13 @@ export function Runs({ place, paused }) {
   const filter = (name, value) => go({ ...filters, [name]: value }, { replace: true });
   const narrowed = ["workflow", "status", "tag", "since"].some((name) => place[name]);
   const next = data?.next_cursor;
+  const [bulk, setBulk] = useState(null);
+  const [said, setSaid] = useState("");
+  const offer = (what) => statesOf(what, place.status).length > 0 && rows.length > 0;
+  const begin = (what) => {
+    setSaid("");
+    setBulk({ what, status: place.status, where: [...query({ ...place, status: "", cursor: "" })], said: inWords(place) });
+  };
 
   return html`<section class="page wide" aria-labelledby="runs-title">
     <h1 id="runs-title" class="unseen">Runs</h1>
@@ -50,7 +65,13 @@ export function Runs({ place, paused }) {
       </select></label>
       <label class="field">Tag <input key=${place.tag ?? ""} type="search" defaultValue=${place.tag ?? ""} onChange=${(event) => filter("tag", event.target.value.trim())} /></label>
       ${narrowed && html`<button type="button" onClick=${() => go({})}>Clear</button>`}
+      <span class="right">
+        ${offer("cancel") && html`<button type="button" class="needs-run" onClick=${() => begin("cancel")}>Cancel all…</button>`}
+        ${offer("retry") && html`<button type="button" class="needs-run" onClick=${() => begin("retry")}>Retry all…</button>`}
+      </span>
     </form>
+    <p class=${said ? "" : "unseen"} role="status">${said}</p>
+    ${bulk && html`<${Bulk} ...${bulk} close=${() => setBulk(null)} done=${(words) => { setSaid(words); again(); }} />`}
     <${Trouble} problem=${problem} again=${again} />
     <${Table} rows=${rows} now=${now} />
     ${data && !rows.length && html`<p class="empty">${narrowed ? "No run fits these filters." : "There is no run yet. Start one with POST v1/workflows/{name}/runs."}</p>`}
