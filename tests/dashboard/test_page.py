@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from greenroom import Runtime, component, emit, workflow
-from greenroom.runtime.http import ApiOptions, serve
+from greenroom.runtime.http import ApiOptions, Token, serve
 from greenroom.runtime.portraits import Portrait
 from greenroom.runtime.records import (
     Failure,
@@ -567,6 +567,26 @@ async def test_a_token_is_asked_for_and_kept_by_the_tab_alone(browser: Browser) 
         assert await page.evaluate("localStorage.length") == 0
         await page.get_by_role("button", name="Forget token").click()
         await expecting(page.get_by_label("Token")).to_be_visible()
+
+
+async def test_what_a_token_may_not_do_is_not_offered(browser: Browser) -> None:
+    """Who may only read sees runs and no buttons. What is asked for all the same gets the sentence of the API."""
+    scopes = {"read": ["read"], "both": ["read", "run"], "root": ["admin"], "blind": ["run"]}
+    tokens = tuple(Token(name=name, scopes=held, token=f"{name}-{TOKEN}") for name, held in scopes.items())
+    async with open_house() as house, house.served(options=ApiOptions(tokens=tokens)):
+        run = await house.start()
+        for name, offered, workers in (("read", 0, 0), ("both", 1, 0), ("root", 1, 1), ("blind", 0, 0)):
+            async with visiting(browser) as visitor:
+                page = await visitor.page(house.at(f"?run={run}"))
+                await page.get_by_label("Token").fill(f"{name}-{TOKEN}")
+                await page.get_by_role("button", name="Go on").click()
+                seen = page.get_by_text("this needs the scope 'read'") if name == "blind" else page.locator(".is-live")
+                await expecting(seen).to_be_visible()
+                await expecting(page.get_by_role("button", name="Cancel…")).to_have_count(offered)
+                await expecting(page.get_by_role("link", name="Workers")).to_have_count(workers)
+                if name == "read":
+                    await page.goto(house.at("?page=workers"))
+                    await expecting(page.get_by_text("this needs the scope 'admin'")).to_be_visible()
 
 
 async def hostile_worker(house: House) -> None:
