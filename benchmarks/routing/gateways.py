@@ -10,6 +10,7 @@ import asyncio
 import json
 import math
 import os
+import secrets
 import socket
 import statistics
 import subprocess
@@ -125,7 +126,9 @@ def gateway(system: str, bare_url: str) -> Iterator[tuple[str, dict[str, str]]]:
             settings.write_text(json.dumps({"model_list": [{"model_name": "smart", "litellm_params": model}]}))
             run = str(Path(litellm()).with_name("litellm"))
             command = [run, "--config", str(settings), "--host", "127.0.0.1", "--port", str(port)]
-            env |= {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "NO_PROXY": "127.0.0.1"}
+            key = f"sk-{secrets.token_hex(32)}"
+            env |= {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "LITELLM_MASTER_KEY": key}
+            headers = {"authorization": f"Bearer {key}"}
         else:
             command = [*portkey(), f"--port={port}", "--headless"]
             headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": bare_url}

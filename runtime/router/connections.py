@@ -328,7 +328,9 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if self._unsent:
+        if not self._keep:
+            transport.abort()
+        elif self._unsent:
             transport.write(self._unsent)
             self._unsent = b""
 

@@ -293,7 +293,7 @@ class Ticket:
 
     def told(self, headers: Mapping[str, str]) -> None:
         """The provider's headers are here."""
-        self.lane.learn(headers, self, self._clock())
+        self.lane.learn(dict(headers), self, self._clock())
 
     def answered(self, tokens: int | None, refusal: Refusal | None = None) -> None:
         """The call is over, with an answer or a refusal.

@@ -222,3 +222,47 @@ def test_chunks_come_out_as_they_went_in_whatever_the_pieces(chunks: list[bytes]
         connection._take(answer, connection._bytes + wire[start:end])
     assert answer.ended
     assert b"".join(answer._blocks) == b"".join(chunks)
+
+
+async def test_a_request_to_this_machine_leaves_at_once_and_is_answered_later() -> None:
+    arrived = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        await read_request(reader)
+        arrived.set()
+        writer.write(LENGTH)
+        await reader.read()
+
+    async with server(script) as url, Connections() as connections:
+        begun = connections.begin(httpx2.Request("POST", url, content=ASKED))
+        assert begun is not None
+        with anyio.fail_after(10):
+            await arrived.wait()  # nobody has asked for the answer yet
+            response = await begun.response()
+            assert response is not None
+            assert await response.aread() == b"hello"
+            again = connections.begin(httpx2.Request("POST", url, content=ASKED))
+            assert again is not None
+            again.close()
+        assert connections.begin(httpx2.Request("POST", "https://127.0.0.1:9/", content=ASKED)) is None
+        assert connections.begin(httpx2.Request("POST", "http://127.0.0.1:9/", content=ASKED)) is None
+
+
+async def test_a_large_request_to_this_machine_arrives_whole() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        request = await read_request(reader)
+        text = b"%d" % len(request.partition(b"\r\n\r\n")[2])
+        writer.write(OK + b"content-length: %d\r\n\r\n%b" % (len(text), text))
+
+    async with server(script) as url, Connections() as connections:
+        with anyio.fail_after(20):
+            request = httpx2.Request("POST", url, content=b"x" * 20_000_000)
+            response = await connections.handle_async_request(request)
+            assert await response.aread() == b"20000000"
+
+
+async def test_what_was_sent_and_not_asked_for_is_closed_with_the_rest() -> None:
+    async with server(answers(LENGTH)) as url:
+        async with Connections() as connections:
+            assert connections.begin(httpx2.Request("POST", url, content=ASKED)) is not None
+        assert not connections._all
