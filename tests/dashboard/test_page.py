@@ -543,6 +543,9 @@ async def test_a_real_run_is_watched_and_approved_to_its_end(visitor: Visitor) -
         await expecting(page.get_by_role("region", name="Text")).to_have_text("about tea")
         await page.get_by_role("link", name="Workers").click()
         await expecting(page.get_by_role("row")).to_have_count(2)
+        await page.get_by_role("row").nth(1).get_by_role("link").click()
+        await expecting(page.get_by_role("treegrid")).to_contain_text("draft")
+        await expecting(page.get_by_role("treegrid")).to_contain_text("heartbeat")
         assert await run.result() == "go"
         await page.close()
         group.cancel_scope.cancel()
