@@ -14,6 +14,7 @@ import pytest
 
 from greenroom import Retry, RunFailed, Timeout, WorkerSettings, component, emit, fan_out, llm, sleep, workflow
 from greenroom.runtime import records as r
+from greenroom.runtime.portraits import portrait_of, want
 from greenroom.runtime.records import Event
 from greenroom.runtime.router import BreakerPolicy, Limits, Router, RouterConfig, budget
 from greenroom.runtime.runs import Runs
@@ -284,3 +285,23 @@ async def test_a_day_of_incidents_loses_nothing() -> None:
         assert {200, 429, 503, 529, 0} <= seen
         assert 0 < refused[0] <= 20
         assert one.sim.over_limit_windows() <= refused[0]  # a limit that nobody tells is found by a refusal
+
+
+async def test_whoever_looks_at_a_worker_sees_where_the_calls_of_its_runs_went() -> None:
+    async with stage("openai:503:share=1") as one:
+        await want(one.runs.transport)
+        run = await one.start("asks", 1)
+        await one.log(run)
+        await anyio.sleep(10)
+        portrait = await portrait_of(one.runs.transport, "w")
+        assert portrait is not None
+        [decision] = portrait.decisions
+        [call] = kinds(await one.log(run), r.LLMCall)
+        assert (decision.run_id, decision.step, decision.deployment) == (run, call.step, call.deployment)
+        assert decision.asked_model == "smart"
+        assert decision.tried[-1] == "gemini/m: ok"
+        lanes = {lane.deployment: lane for lane in portrait.deployments}
+        assert lanes["gemini/m"].outcomes == {"ok": 1}
+        assert len(lanes["gemini/m"].latencies) == 1
+        assert lanes["gemini/m"].requests_per_min == 6000
+        assert portrait.lines[0].waiting == 0
