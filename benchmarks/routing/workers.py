@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def four_workers(seed: int, url: str = "") -> tuple[list[Row], dict[str, float]]
         url: of a store that none of them has used yet; by default a SQLite file.
     """
     with tempfile.TemporaryDirectory() as folder, providers(PER_S, seed) as (urls, control):
-        outcome = _burst(url or f"sqlite:///{Path(folder) / 'limits.db'}", urls, Control(control))
+        outcome = burst(url or f"sqlite:///{Path(folder) / 'limits.db'}", urls, Control(control))
     rows = [
         Row("burst: makespan", SYSTEM, outcome.makespan_s, "s"),
         Row("burst: failed", SYSTEM, outcome.failed, "calls"),
@@ -56,24 +57,26 @@ def four_workers(seed: int, url: str = "") -> tuple[list[Row], dict[str, float]]
     return rows, ratios
 
 
-def _burst(url: str, urls: list[str], control: Control) -> Outcome:
+def burst(url: str, urls: list[str], control: Control, calls: int = CALLS, workers: int = WORKERS) -> Outcome:
+    """Have so many workers, which share a store, make calls of the providers within a second, each its part."""
     with ExitStack() as stack:
-        workers = [stack.enter_context(_worker(url, f"worker-{n}", urls)) for n in range(WORKERS)]
-        for worker in workers:
+        started = [stack.enter_context(_worker(url, f"worker-{n}", urls, calls // workers)) for n in range(workers)]
+        for worker in started:
             _read(worker)
         control.begin([])
         began = time.perf_counter()
-        for worker in workers:
+        for worker in started:
             assert worker.stdin is not None
             worker.stdin.write("go\n")
             worker.stdin.flush()
-        said = [_read(worker) for worker in workers]
+        said = [_read(worker) for worker in started]
         makespan_s = time.perf_counter() - began
-    return control.outcome(makespan_s, sum(one["answered"] for one in said), sum(one["cpu_s"] for one in said))
+    answered = sum(one["answered"] for one in said)
+    return replace(control.outcome(makespan_s, answered, sum(one["cpu_s"] for one in said)), failed=calls - answered)
 
 
-def _worker(url: str, name: str, urls: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", MODULE, "--worker", url, name, json.dumps(urls)]
+def _worker(url: str, name: str, urls: list[str], calls: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", MODULE, "--worker", url, name, json.dumps(urls), str(calls)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -83,9 +86,9 @@ def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
     return said
 
 
-async def _work(url: str, name: str, urls: list[str]) -> None:
+async def _work(url: str, name: str, urls: list[str], calls: int) -> None:
     """Be a worker: say when it is ready, wait for a line, make the calls, report."""
-    answered, calls = 0, CALLS // WORKERS
+    answered = 0
     async with (
         open_transport(url) as store,
         Router(config(urls, known=True), seed=1) as router,
@@ -104,16 +107,16 @@ async def _work(url: str, name: str, urls: list[str]) -> None:
         print(json.dumps({"ready": True}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         with anyio.move_on_after(LONGEST * CASES["burst"].optimum_s):
-            async with anyio.create_task_group() as burst:
+            async with anyio.create_task_group() as made:
                 for number in range(calls):
-                    burst.start_soon(one, number)
+                    made.start_soon(one, number)
         print(json.dumps({"answered": answered, "cpu_s": time.process_time()}), flush=True)
         group.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        anyio.run(_work, sys.argv[2], sys.argv[3], json.loads(sys.argv[4]))
+        anyio.run(_work, sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), int(sys.argv[5]))
     else:
         _, found = four_workers(1, sys.argv[1] if len(sys.argv) > 1 else "")
         print(json.dumps(found, indent=2))
