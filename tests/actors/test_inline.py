@@ -466,6 +466,17 @@ async def test_who_is_killed_meanwhile_ends_at_once(stage: Stage, began: list[st
         assert len(stage.letters) == 1
 
 
+async def test_a_future_that_an_actor_answers_with_is_canceled_with_it(inline: bool) -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with supervise(root(a=ChildSpec(name="a", start=Echo, shutdown=0))) as tree:
+        task = asyncio.get_running_loop().create_task(tree.ref("a").ask(lambda actor: future))
+        await asyncio.sleep(0)
+        await tree.stop_child("a")
+        await asyncio.wait([task])
+        assert isinstance(task.exception(), ActorDied)
+        assert future.cancelled() == inline
+
+
 async def test_who_is_stopped_meanwhile_ends_after_it(stage: Stage, began: list[str], inline: bool) -> None:
     async with supervise(root(a=ChildSpec(name="a", start=Echo, shutdown=None)), events=stage.hear) as tree:
         died = await interrupted(tree, began, lambda task: tree.stop_child("a"))
