@@ -102,6 +102,7 @@ class TransportSuite(AppendRules, LaneRules, LogRules, ReservoirRules):
         assert [name for name in sorted(named) if not name.startswith("_") and not hasattr(store, name)] == []
         assert "://" in store.url
         assert store.durability
+        assert store.forgets in (True, False)
 
     # --- claiming
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,18 @@ CHAOS_S = float(os.environ.get("GREENROOM_CHAOS_S", "8"))
 """How long it lasts, seconds."""
 
 
-def tell(store: str, said: str, found: Audit) -> dict[str, Any]:
-    """Tell what was audited after a load.
+def tell(store: str, url: str, said: str, found: Audit) -> dict[str, Any]:
+    """Tell what was audited after a load, and what `greenroom verify` says.
 
     Args:
         store: of which kind.
+        url: where it is.
         said: what `hands.load` printed, how many were killed.
         found: the audit.
     """
     kills = json.loads(said)
+    command = [sys.executable, "-m", "greenroom", "verify", "--store", url]
+    verified = subprocess.run(command, capture_output=True, text=True, timeout=60)
     told = {
         "store": store,
         "seconds": CHAOS_S,
@@ -33,6 +38,7 @@ def tell(store: str, said: str, found: Audit) -> dict[str, Any]:
         "APIs killed": kills["api"],
         "takeovers": found.takeovers,
         "violations": len(found.findings),
+        "greenroom verify": verified.stdout.strip(),
     }
     print(json.dumps(told))
     if name := os.environ.get("GREENROOM_CHAOS_REPORT"):

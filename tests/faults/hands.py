@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -36,6 +36,8 @@ from greenroom.runtime.worker import open_worker
 from greenroom.transports import RunFilter, Transport, open_transport
 
 LEASE_S = 1.0
+MIN_KILLS = 3
+"""How many of each kind a storm kills at least, however slow the machine is."""
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 and __name__ == "__main__" else Path()
 
 
@@ -158,6 +160,7 @@ async def work(name: str) -> None:
             open_transport(url()) as store,
             open_worker(store, WORKFLOWS, settings(name), RouterConfig(models={})),
         ):
+            be_ready()
             async for _ in told:
                 break
 
@@ -186,13 +189,17 @@ async def end_all() -> None:
 async def answer(port: int) -> None:
     """Be an API until told to leave."""
     async with open_transport(url()) as store:
-        await serve(api(Runs(store, WORKFLOWS)), port=port)
+        await serve(api(Runs(store, WORKFLOWS)), port=port, ready=lambda _: be_ready())
 
 
-async def call(name: str, address: str, seconds: float) -> None:
+def be_ready() -> None:
+    """Say that this process does its part."""
+    (FOLDER / f"ready-{os.getpid()}").touch()
+
+
+async def call(name: str, address: str) -> None:
     """Be a client: start runs, each twice, and read each log to its end; write down what was accepted, and read."""
     async with Client(address, patience_s=60.0) as client, anyio.create_task_group() as group:
-        until = anyio.current_time() + seconds
 
         async def follow(run: RemoteRun) -> None:
             seen = [event.seq async for event in run.events()]
@@ -201,7 +208,7 @@ async def call(name: str, address: str, seconds: float) -> None:
                 out.write(f"{run.id}\n")
 
         for number in itertools.count():
-            if anyio.current_time() > until or (FOLDER / "enough").exists():
+            if (FOLDER / "enough").exists():
                 return
             run, same = [await client.start("order", {"number": number}, key=f"{name}-{number}") for _ in range(2)]
             assert run.id == same.id
@@ -243,18 +250,36 @@ def boundaries() -> None:
     assert os.waitpid(fork(end_all), 0)[1] == 0
 
 
+class Hand(NamedTuple):
+    """A process that may be killed."""
+
+    pid: int
+    kind: str
+    port: int
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does its part by now."""
+        return (FOLDER / f"ready-{self.pid}").exists()
+
+
 def load(seconds: float, *, deadly: bool) -> None:
     """Two APIs with a client each, three workers; one of these five is killed every second and replaced, or none is.
 
-    Says how many of which were killed.
+    It lasts until a file `enough` is there, which is made after so many seconds, when at least MIN_KILLS of each kind
+    were killed. Only who does its part is killed, and a worker rather at work than idle. Says how many it killed.
     """
     rng = random.Random(7)
     names = itertools.count()
     kills = {"api": 0, "worker": 0}
+    ends = time.monotonic() + seconds
     ports = [free_port() for _ in range(2)]
-    hands = [(fork(partial(answer, port)), "api", port) for port in ports]
-    hands += [(fork(partial(work, f"w{next(names)}")), "worker", 0) for _ in range(3)]
-    clients = [fork(partial(call, f"client{n}", f"http://127.0.0.1:{port}", seconds)) for n, port in enumerate(ports)]
+
+    def begin(kind: str, port: int) -> Hand:
+        return Hand(fork(partial(answer, port) if kind == "api" else partial(work, f"w{next(names)}")), kind, port)
+
+    hands = [begin("api", port) for port in ports] + [begin("worker", 0) for _ in range(3)]
+    clients = [fork(partial(call, f"client{n}", f"http://127.0.0.1:{port}")) for n, port in enumerate(ports)]
     while clients:
         time.sleep(1.0)
         for client in clients[:]:
@@ -262,22 +287,32 @@ def load(seconds: float, *, deadly: bool) -> None:
             if pid:
                 assert code == 0, f"a client ended with {code}"
                 clients.remove(client)
-        if not clients:
-            break
-        if not deadly:
+        if time.monotonic() > ends and (not deadly or min(kills.values()) >= MIN_KILLS):
+            (FOLDER / "enough").touch()
+        victims = [hand for hand in hands if hand.ready]
+        if not deadly or not victims or (FOLDER / "enough").exists():
             continue
-        victim, kind, port = hands.pop(rng.randrange(len(hands)))
-        os.kill(victim, signal.SIGKILL)
-        os.waitpid(victim, 0)
-        kills[kind] += 1
-        again = partial(answer, port) if kind == "api" else partial(work, f"w{next(names)}")
-        hands.append((fork(again), kind, port))
-    time.sleep(1.0)  # the youngest has to be able to hear it
-    for pid, _, _ in hands:
-        os.kill(pid, signal.SIGTERM)
-    ends = [os.waitpid(pid, 0)[1] for pid, _, _ in hands]
-    assert ends == [0] * 5, ends
+        at_work = [hand for hand in victims if hand.pid == last_effect()]
+        victim = rng.choice(at_work if at_work and rng.random() < 0.5 else victims)
+        os.kill(victim.pid, signal.SIGKILL)
+        os.waitpid(victim.pid, 0)
+        kills[victim.kind] += 1
+        hands.remove(victim)
+        hands.append(begin(victim.kind, victim.port))
+    for hand in hands:
+        while not hand.ready:
+            time.sleep(0.1)
+        os.kill(hand.pid, signal.SIGTERM)
+    codes = [os.waitpid(hand.pid, 0)[1] for hand in hands]
+    assert codes == [0] * 5, codes
     print(json.dumps(kills))
+
+
+def last_effect() -> int:
+    """Who has done something outside last."""
+    file = FOLDER / "effects"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return int(lines[-1].split()[2]) if lines else 0
 
 
 def free_port() -> int:
