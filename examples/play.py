@@ -148,8 +148,8 @@ class Play:
 
     @asynccontextmanager
     async def _providers(self) -> AsyncIterator[dict[str, str]]:
-        """Have providers to call, and the environment in which workers find them and share their limits."""
-        env = {"GREENROOM_SHARE": str(1 / len(WORKERS)), **os.environ}
+        """Have providers to call, and the environment in which workers find them."""
+        env = dict(os.environ)
         keys = [name for name in KEYS.values() if env.get(name)]
         if keys:
             self.stage.note(f"calling real providers: {' and '.join(keys)} {'is' if len(keys) == 1 else 'are'} set")

@@ -7,12 +7,12 @@ minute, so that a draw whose answer was lost is not done twice.
 
 from __future__ import annotations
 
-from .reservoirs import BATCH_S, FORGET_S, FREED_S, GRAINS, LATELY_S, SOONEST_S, TELL_S, TINY
+from .reservoirs import BATCH_S, FORGET_S, FREED_S, GRAINS, LATELY_S, MISSED_S, SOONEST_S, TINY
 
 DRAW = f"""
 local holder, lease_s, nonce = ARGV[3], tonumber(ARGV[4]), ARGV[6]
 local GRAINS, BATCH_S, FREED_S, SOONEST_S = {GRAINS}, {BATCH_S}, {FREED_S}, {SOONEST_S}
-local FORGET_S, LATELY_S, TELL_S, TINY = {FORGET_S}, {LATELY_S}, {TELL_S}, {TINY}
+local FORGET_S, LATELY_S, MISSED_S, TINY = {FORGET_S}, {LATELY_S}, {MISSED_S}, {TINY}
 local answered = P .. 'drawn:' .. holder
 if again then
   local last = redis.call('GET', answered)
@@ -53,7 +53,13 @@ local function refill(to)
   for name, gauge in pairs(R.gauges) do
     if gauge.burst and to > R.at then
       local most = math.max(gauge.level, gauge.burst - held(name))
-      gauge.level = math.min(most, gauge.level + (to - R.at) * gauge.per_s)
+      local whole = math.min(gauge.burst, gauge.level + (to - R.at) * gauge.per_s)
+      local kept = {{}}
+      if whole > most then gauge.missed[#gauge.missed + 1] = {{to, whole - most}} end
+      for _, entry in ipairs(gauge.missed) do
+        if entry[1] > to - MISSED_S then kept[#kept + 1] = entry end
+      end
+      gauge.missed, gauge.level = kept, math.min(most, whole)
     end
   end
   R.at = math.max(to, R.at)
@@ -90,13 +96,21 @@ local function rebound(bounds)
   R.gauges = {{}}
   for name, bound in pairs(bounds) do
     local burst = bound.burst or 0
-    local gauge = old[name] or {{level = new and burst or 0, ledger = {{}}}}
+    local gauge = old[name] or {{level = new and burst or 0, ledger = {{}}, missed = {{}}}}
     gauge.limit, gauge.window_s, gauge.burst, gauge.per_s = bound.limit, bound.window_s, bound.burst, bound.per_s
     gauge.level = math.min(gauge.level, burst)
     R.gauges[name] = gauge
   end
 end
-local NOTHING = {{spent = 0, keep = 0, least = 0, want = 0, back = {{}}}}
+local NOTHING = {{spent = 0, keep = 0, least = 0, want = 0, back = {{}}, ago_s = 0}}
+local function made_up(gauge, spent, when)
+  local left = spent
+  for _, entry in ipairs(gauge.missed) do
+    local made = math.max(0, math.min(left, entry[2], (entry[1] - when) * gauge.per_s))
+    entry[2], left = entry[2] - made, left - made
+  end
+  return spent - left
+end
 local function settle(needs)
   local row, lost = R.holders[holder] or {{held = {{}}, taken = {{}}}}, R.lost[holder]
   R.holders[holder], R.lost[holder] = nil, nil
@@ -107,6 +121,7 @@ local function settle(needs)
     if gauge.burst then
       local back = (row.held[name] or 0) + entered - need.spent - need.keep
       gauge.level = gauge.level + (lost and math.min(0, back) or back)
+      if not lost then gauge.level = gauge.level + made_up(gauge, need.spent, at - need.ago_s) end
       gauge.level = math.min(gauge.level, gauge.burst - held(name) - need.keep, need.left or math.huge)
     end
     row.held[name], row.taken[name] = need.keep, row.taken[name] or 0
@@ -188,7 +203,6 @@ local function ask_again(name, need, got, owes, row)
   local more = need.want - (got and got[name] or 0)
   local soon = more > 0 and math.min(BATCH_S, wait(name, more + owes, row)) or 0
   if gauge.burst then soon = math.min(soon, gauge.burst / gauge.per_s / 2) end
-  if gauge.burst and row.held[name] > gauge.burst / 2 then soon = math.min(soon, TELL_S) end
   return math.max(SOONEST_S, soon, got and 0 or wait(name, need.least + owes, row))
 end
 local function share(name)

@@ -8,8 +8,8 @@ Law kept here: 8 (no window sees more than its limit, whatever becomes of the ho
 ledger of what was spent in it, and what is held counts as well, as if it were spent only now. What a holder spends
 enters the ledger when it says so, and so never too early. What a lost holder held may have been spent: it enters the
 ledger when the lease ends. Where a burst is bounded too, the provider's bucket is modelled, and gains nothing while
-what it could have gained is held by somebody. A limit without a window (calls under way) gets back what a lost holder
-held: nobody uses it any more.
+what it could have gained is held by somebody; who says later that it had been spent by some time makes up for that. A
+limit without a window (calls under way) gets back what a lost holder held: nobody uses it any more.
 
 Fair: whoever waits longest gets its `least` first, so that large calls are not starved by small ones; what is wanted
 beyond goes to those who got less of it lately. A draw gets all of its leasts or nothing: nobody holds one limit's room
@@ -34,8 +34,8 @@ BATCH_S = 0.2
 FREED_S = 0.25
 """When to ask again for what only another holder can give back, seconds."""
 
-TELL_S = 0.05
-"""When to say what was spent for who got most of a burst, seconds: until then the provider's bucket gains nothing."""
+MISSED_S = 10.0
+"""How long it is remembered what a bucket did not gain, seconds."""
 
 SOONEST_S = 0.01
 LATELY_S = 2.0
@@ -54,11 +54,13 @@ class Gauge(msgspec.Struct, kw_only=True):
         bound: the limit.
         level: what may go out at once, if that is bounded.
         ledger: (when, how much) of what was spent, the oldest first.
+        missed: (until when, how much) was not gained because somebody held it, the oldest first.
     """
 
     bound: Bound
     level: float = 0.0
     ledger: list[list[float]] = []
+    missed: list[list[float]] = []
 
 
 class Holder(msgspec.Struct, kw_only=True):
@@ -154,8 +156,22 @@ def _refill(reservoir: Reservoir, now: float) -> None:
     for name, gauge in reservoir.gauges.items():
         if gauge.bound.burst is not None and now > reservoir.at:
             most = max(gauge.level, gauge.bound.burst - _held(reservoir, name))
-            gauge.level = min(most, gauge.level + (now - reservoir.at) * gauge.bound.per_s)
+            whole = min(gauge.bound.burst, gauge.level + (now - reservoir.at) * gauge.bound.per_s)
+            if whole > most:
+                gauge.missed.append([now, whole - most])
+            gauge.missed = [entry for entry in gauge.missed if entry[0] > now - MISSED_S]
+            gauge.level = min(most, whole)
     reservoir.at = max(now, reservoir.at)
+
+
+def _made_up(gauge: Gauge, spent: float, when: float) -> float:
+    """Return what the provider's bucket had gained in truth: what was spent by a time was not held any more then."""
+    left = spent
+    for entry in gauge.missed:
+        made = max(0.0, min(left, entry[1], (entry[0] - when) * gauge.bound.per_s))
+        entry[1] -= made
+        left -= made
+    return spent - left
 
 
 def _enter(gauge: Gauge, amount: float, when: float) -> None:
@@ -198,6 +214,8 @@ def _settle(reservoir: Reservoir, needs: Mapping[str, Need], holder: str, now: f
         if gauge.bound.burst is not None:
             back = row.held.get(name, 0.0) + entered - need.spent - need.keep
             gauge.level += back if lost is None else min(0.0, back)
+            if lost is None:
+                gauge.level += _made_up(gauge, need.spent, now - need.ago_s)
             most = gauge.bound.burst - _held(reservoir, name) - need.keep
             gauge.level = min(gauge.level, most if need.left is None else min(most, need.left))
         row.held[name] = need.keep
@@ -276,8 +294,6 @@ def _again(
     soon = min(BATCH_S, _until(reservoir, name, more + owed, row, now)) if more > 0 else 0.0
     if bound.burst is not None:
         soon = min(soon, bound.burst / bound.per_s / 2)
-        if row.held[name] > bound.burst / 2:
-            soon = min(soon, TELL_S)
     return max(SOONEST_S, soon, 0.0 if got else _until(reservoir, name, need.least + owed, row, now))
 
 

@@ -232,6 +232,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         want: the most that it can use.
         back: (when, how much) of what was spent, by `Grant.at`, turned out not to be.
         left: no more than this may go out at once now, as the provider says; None: it says nothing.
+        ago_s: how long ago, seconds, the last of what was spent went out, when this was said.
     """
 
     spent: float = 0.0
@@ -240,6 +241,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     want: float = 0.0
     back: tuple[tuple[float, float], ...] = ()
     left: float | None = None
+    ago_s: float = 0.0
 
 
 class Draw(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ class Holding:
         probe: whether a call may go though the deployment is down.
         hungry: whether a call found no room since.
         taken: calls since they were last counted, and `size`: the tokens of a usual one.
-        spent_requests, spent_tokens, back: what has to be told.
+        spent_requests, spent_tokens, back: what has to be told; `left_at`: when the last call left.
     """
 
     def __init__(self, starves: Callable[[], None], learned: Callable[[], None]) -> None:
@@ -52,6 +52,7 @@ class Holding:
         self.unsent_tokens = 0.0
         self.spent_requests = 0
         self.spent_tokens = 0.0
+        self.left_at = -math.inf
         self.back: list[tuple[float, float]] = []
         self._starves = starves
         self._untold: list[Hold] = []
@@ -148,12 +149,13 @@ class Hold:
         self.told: float | None = None
         self.unused = 0.0
 
-    def left(self) -> None:
+    def left(self, now: float) -> None:
         """The call is on its way."""
         if self.sent:
             return
         self.sent = True
         holding = self._holding
+        holding.left_at = now
         holding.unsent_requests -= 1
         holding.unsent_tokens -= self.tokens
         holding.spent_requests += 1
@@ -161,8 +163,7 @@ class Hold:
         holding._untold.append(self)
 
     def over(self, used: float | None) -> None:
-        """The call has ended, and used so many tokens; None: it is not known."""
-        self.left()
+        """The call has left and ended, and used so many tokens; None: it is not known."""
         unused = 0.0 if used is None else self.tokens - used
         holding = self._holding
         if unused < 0.0:

@@ -289,7 +289,7 @@ class Ticket:
             if self.requests is not None:
                 self.requests.left(self._clock())
             if self._hold is not None:
-                self._hold.left()
+                self._hold.left(self._clock())
 
     def told(self, headers: Mapping[str, str]) -> None:
         """The provider's headers are here."""

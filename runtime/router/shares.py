@@ -150,8 +150,9 @@ class Share:
         bounds, needs = self._bounds(), {}
         if REQUESTS in bounds:
             holding.requests = min(holding.requests, float(calls))
-            needs[REQUESTS] = _need(
-                holding.requests, holding.unsent_requests, one, calls, told.requests, left=lane.requests_left(now)
+            said = _need(holding.requests, holding.unsent_requests, one, calls, told.requests)
+            needs[REQUESTS] = msgspec.structs.replace(
+                said, left=lane.requests_left(now), ago_s=max(0.0, now - holding.left_at) if told.requests else 0.0
             )
         if TOKENS in bounds:
             wanted = min(waiting.tokens, calls * first) + max(0, calls - waiting.calls) * holding.size
@@ -271,7 +272,6 @@ def _need(
     want: float,
     spent: float = 0.0,
     back: tuple[tuple[float, float], ...] = (),
-    left: float | None = None,
 ) -> Need:
     """Say what is held, free and for calls that are on their way, and ask for what is missing."""
     return Need(
@@ -280,7 +280,6 @@ def _need(
         least=max(0.0, least - free),
         want=max(0.0, want - free),
         back=back,
-        left=left,
     )
 
 

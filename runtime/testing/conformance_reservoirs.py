@@ -226,6 +226,7 @@ needs = st.builds(
     least=st.sampled_from([0.0, 1.0, 1.0, 6.0]),
     want=st.sampled_from([6.0, 7.0, 50.0]),
     left=st.sampled_from([None, None, None, 2.0, -3.0]),
+    ago_s=st.sampled_from([0.0, 0.2, 2.0, 20.0]),
     back=st.lists(st.tuples(st.floats(-70, 0), st.sampled_from([0.5, 2.0])), max_size=2).map(tuple),
 )
 several = st.sampled_from(
@@ -291,6 +292,7 @@ def _dated(need: Need, now: float) -> Need:
         want=need.want,
         back=tuple((now + when, amount) for when, amount in need.back),
         left=need.left,
+        ago_s=need.ago_s,
     )
 
 

@@ -49,6 +49,7 @@ class Worker:
     spent: float = 0.0
     until: float = -math.inf
     frozen: bool = False
+    left_at: float = 0.0
 
 
 Act = tuple[str, int, float, float]
@@ -87,6 +88,7 @@ def test_no_window_sees_more_than_its_limit_whatever_becomes_of_the_holders(
                     provider.take(spent, now)
                     one.held -= spent
                     one.spent += spent
+                    one.left_at = now
             case "wait":
                 now += seconds
             case "long":
@@ -95,11 +97,9 @@ def test_no_window_sees_more_than_its_limit_whatever_becomes_of_the_holders(
                 one.frozen = True
             case "give" | "draw" if not one.frozen:
                 keep = one.held if kind == "draw" else 0.0
-                need = (
-                    Need(spent=one.spent, keep=keep, least=1.0, want=amount)
-                    if kind == "draw"
-                    else Need(spent=one.spent)
-                )
+                ago_s = now - one.left_at if one.spent else 0.0
+                asks = 1.0 if kind == "draw" else 0.0
+                need = Need(spent=one.spent, keep=keep, least=asks, want=asks * amount, ago_s=ago_s)
                 grant = draw(
                     reservoir,
                     Draw(reservoir="r", bounds={REQUESTS: bound}, needs={REQUESTS: need}),
@@ -131,16 +131,29 @@ def rate(limit: float, burst: float) -> Bound:
     return Bound(limit=limit, window_s=WINDOW_S, burst=burst, per_s=limit / WINDOW_S)
 
 
+def test_what_was_spent_long_ago_was_not_held_since() -> None:
+    """A holder that is slow to say so does not keep the bucket from what the provider's has gained."""
+    store = Store(requests=rate(3600, 60))
+    assert store.draw("a", requests={"least": 1, "want": 60}).got == {"requests": 60}
+    store.now += 0.8
+    assert store.draw("b", requests={"least": 1, "want": 60}).got == {}
+    store.now += 0.2
+    store.draw("a", requests=Need(spent=60, ago_s=0.9))
+    store.now += 0.5
+    assert store.draw("b", requests={"least": 1, "want": 100}).got == {"requests": 54 + 6}
+
+
 def test_a_worker_that_asks_when_it_is_told_gets_all_that_there_is() -> None:
     """A limit of 60 a second with a burst of 60: nothing of the refill is lost, at five round trips a second."""
     store = Store(requests=rate(3600, 60))
-    spent, total, asked, until = 0.0, 0.0, 0, store.now + 10
+    spent, total, asked, again_s, until = 0.0, 0.0, 0, 0.0, store.now + 10
     while store.now < until:
-        grant = store.draw("a", requests={"spent": spent, "least": 1, "want": 1000})
+        grant = store.draw("a", requests={"spent": spent, "least": 1, "want": 1000, "ago_s": again_s})
         spent = grant.got.get("requests", 0.0)
         total += spent
         asked += 1
-        store.now += grant.again_s
+        again_s = grant.again_s
+        store.now += again_s
     assert total >= 60 + 60 * 10 - 15
     assert asked <= 60
 
