@@ -30,7 +30,7 @@ from .conftest import served
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SEED = int(os.environ.get("GREENROOM_SCHEMATHESIS_SEED", "6"))
-EXAMPLES = int(os.environ.get("GREENROOM_SCHEMATHESIS_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("GREENROOM_SCHEMATHESIS_EXAMPLES", "3"))
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 TOKEN = "a-token-for-schemathesis"
 
