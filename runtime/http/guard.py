@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from . import dashboard
 from .options import ApiOptions
 from .problems import Kind, Refusal
+from .streams import CLIENT
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"}) | dashboard.OPEN_PATHS
 """Answered without a token: for load balancers, and the dashboard's own files. They tell nothing of any run."""
@@ -70,6 +71,7 @@ class Guard:
                 "send the header 'Authorization: Bearer <token>' with the token that this server was given",
                 headers={"WWW-Authenticate": 'Bearer realm="greenroom"'},
             )
+        scope[CLIENT] = "token"
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")

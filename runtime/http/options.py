@@ -28,6 +28,7 @@ class ApiOptions:
         max_body_bytes: the largest request body.
         max_depth: how deep a body's JSON may be nested.
         max_streams: event streams and long waits that may be open at once.
+        max_client_streams: how many of them for one client: a token, or an address where none is needed.
         max_wait_s: the longest that `Prefer: wait=` keeps a request, seconds.
 
     Raises:
@@ -40,12 +41,13 @@ class ApiOptions:
     max_body_bytes: int = 1024 * 1024
     max_depth: int = 64
     max_streams: int = 10_000
+    max_client_streams: int = 1_000
     max_wait_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.token is not None and not (len(self.token) >= 16 and self.token.isascii() and self.token.isprintable()):
             raise ConfigInvalid("ApiOptions.token: use 16 or more printable ASCII characters")
-        for name in ("max_body_bytes", "max_depth", "max_streams"):
+        for name in ("max_body_bytes", "max_depth", "max_streams", "max_client_streams"):
             value = getattr(self, name)
             if value < 1:
                 raise ConfigInvalid(f"ApiOptions.{name}: is {value}, must be 1 or more")

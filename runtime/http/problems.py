@@ -79,6 +79,7 @@ class Kind(enum.Enum):
     KEY_REUSED = 422, "key-reused", "The idempotency key belongs to another payload"
     RUN_FAILED = 424, "run-failed", "The run failed"
     RUN_TIMED_OUT = 424, "run-timed-out", "The run's deadline passed"
+    TOO_MANY_STREAMS = 429, "too-many-streams", "The client has too many streams open"
     INTERNAL = 500, "internal", "Something went wrong here"
     NOT_STARTED = 503, "not-started", "The runtime is not open"
     STORE_UNAVAILABLE = 503, "store-unavailable", "The store cannot be reached"
