@@ -1,24 +1,30 @@
-"""What the router costs: processor time that it adds to a call and to a chunk, and calls a second."""
+"""What the router costs: processor time that it adds to a call and to a chunk, and calls a second.
+
+python -m benchmarks.routing.cost URL -> JSON. The provider is `bare`: it costs less than any client.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import json
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
 from openai import AsyncOpenAI
 
 from greenroom.runtime.router import Router
 
-from .burst import QUESTION, config
-from .providers import Providers
+from .bursts import QUESTION
+from .clients import config
 
-ROUNDS = 7
-CALLS = 200
-STREAMS = 20
+ROUNDS = 9
+CALLS = 100
+STREAMS = 5
+RATE_CALLS = 1000
 IN_FLIGHT = 64
 
 
@@ -30,9 +36,9 @@ async def calls(once: Callable[[], Awaitable[Any]], count: int, in_flight: int) 
         for _ in left:
             await once()
 
-    async with anyio.create_task_group() as group:
+    async with asyncio.TaskGroup() as group:
         for _ in range(in_flight):
-            group.start_soon(caller)
+            group.create_task(caller())
 
 
 async def cpu_us(once: Callable[[], Awaitable[int]], count: int) -> float:
@@ -45,12 +51,12 @@ async def cpu_us(once: Callable[[], Awaitable[int]], count: int) -> float:
     return (time.process_time() - began) / units * 1e6
 
 
-async def costs(at: Providers) -> dict[str, dict[str, list[float]]]:
+async def costs(url: str) -> dict[str, dict[str, list[float]]]:
     """Measure plain SDK and router in turns: us a call, us a chunk, calls a second."""
     found: dict[str, dict[str, list[float]]] = {name: {} for name in ("call", "chunk", "rate")}
     async with (
-        AsyncOpenAI(api_key="simulator", base_url=at.urls()[0], max_retries=0) as sdk,
-        Router(config(at, known=False)) as router,
+        AsyncOpenAI(api_key="simulator", base_url=url, max_retries=0) as sdk,
+        Router(config([url], known=False)) as router,
         router.client() as client,
     ):
 
@@ -69,11 +75,12 @@ async def costs(at: Providers) -> dict[str, dict[str, list[float]]]:
             return once
 
         async def direct() -> int:
-            await router.request("/chat/completions", {"model": "smart", "messages": QUESTION})
+            response = await router.request("/chat/completions", {"model": "smart", "messages": QUESTION})
+            assert response.status_code == 200
             return 1
 
         ways = {"openai": (sdk, "m"), "router": (client, "smart")}
-        await calls(whole(client, "smart"), 1500, IN_FLIGHT)  # the pace has found that there is no limit
+        await calls(direct, 2000, IN_FLIGHT)  # the pace has found that there is no limit
         for number in range(ROUNDS + 1):
             for name, (by, model) in ways.items():
                 call = await cpu_us(whole(by, model), CALLS)
@@ -88,11 +95,15 @@ async def costs(at: Providers) -> dict[str, dict[str, list[float]]]:
                 ("Router.request", direct),
             ):
                 began = time.perf_counter()
-                await calls(once, 600, IN_FLIGHT)
-                found["rate"].setdefault(name, []).append(600 / (time.perf_counter() - began))
+                await calls(once, RATE_CALLS, IN_FLIGHT)
+                found["rate"].setdefault(name, []).append(RATE_CALLS / (time.perf_counter() - began))
     return found
 
 
 def added_us(samples: dict[str, list[float]]) -> float:
     """Return the median of what the router adds, round by round."""
     return statistics.median(routed - plain for routed, plain in zip(samples["router"], samples["openai"], strict=True))
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(costs(sys.argv[1]))), flush=True)

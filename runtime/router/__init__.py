@@ -3,8 +3,8 @@
 Files, from the bottom: `deployment` and `config` (what may be called), `failures`, `bucket`, `pace`, `breaker`,
 `retries`, `hedging`, `providers` (pure), `lane` (a deployment at work), `scheduler` (who goes where, when), `budget`,
 `cache` and `standing` (on whose behalf), `call` (its account), `watch` (what may happen in line), `stream` and `answer`
-(what the caller gets), `sender` and `race` (attempts), `router` (one call's way), `transport` and `llm` (the SDK's
-face).
+(what the caller gets), `connections` (to providers), `sender` and `race` (attempts), `router` (one call's way),
+`transport` and `llm` (the SDK's face).
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         models: logical name -> deployments.
         max_attempts: tries of one call over all deployments.
         max_wait_s: how long a call may wait for room before it gets a 503 that says when to try again.
+        max_down_s: how long a call that has no deadline waits while all of its deployments are down.
         max_waiting: calls that may wait at once; more get a 503 at once.
         retry_ratio: tries after a failure that each call adds to a common budget; where it is used up they are spread.
         stream_failover: what a stream that breaks after its first token does: "fail": it ends with an error; "reset":
@@ -58,20 +59,23 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         hedge: when a second deployment is asked; None: never.
         cache: how long answers are given again; None: not at all.
         tenants: those with a weight or a budget of their own.
+        shared: whether workers on one store share the limits; if not, each of them has them for itself.
     """
 
     models: Mapping[str, tuple[Deployment, ...]]
     max_attempts: int = 6
     max_wait_s: float = 300.0
+    max_down_s: float = 30.0
     max_waiting: int = 10_000
     retry_ratio: float = 0.2
     stream_failover: str = "fail"
     hedge: HedgePolicy | None = None
     cache: CachePolicy | None = None
     tenants: Mapping[str, Tenant] = {}
+    shared: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_attempts", "max_wait_s", "max_waiting"):
+        for name in ("max_attempts", "max_wait_s", "max_down_s", "max_waiting"):
             if not getattr(self, name) >= 1:
                 raise RouterConfigInvalid(f"{name} is {getattr(self, name)}: give 1 or more")
         if not self.retry_ratio >= 0:
@@ -165,12 +169,14 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
 SETTINGS: dict[str, Any] = {
     "max_attempts": int,
     "max_wait_s": float,
+    "max_down_s": float,
     "max_waiting": int,
     "retry_ratio": float,
     "stream_failover": str,
     "hedge": HedgePolicy,
     "cache": CachePolicy,
     "tenants": dict[str, Tenant],
+    "shared": bool,
 }
 
 

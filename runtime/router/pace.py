@@ -20,6 +20,9 @@ DOUBLING = 2.0
 GROWTH = 0.02
 """Added after it, as a part of the rate a second."""
 
+TOLD = 0.005
+"""Added after it by every answer that tells a limit above the rate, as a part of that limit."""
+
 BELOW = 0.9
 TELLING_S = 0.25
 """A shorter time tells how much a provider takes at once, not how much it bears: the search begins again."""
@@ -71,8 +74,12 @@ class Pace:
         if self.rate < math.inf and self._pressed:
             self.rate += GROWTH if self._refused else DOUBLING
 
+    def back(self, now: float) -> None:
+        """The deployment was down, and is back: the time in between says nothing about what it bears."""
+        self._sent, self._since = 0, now
+
     def refused(self, now: float, until: float, *, again: bool) -> None:
-        """One was refused, with a pause; `again`: it was on its way when the pause was asked for."""
+        """One was refused, with a pause; `again`: it was on its way when another one was."""
         self._sent -= 1
         if again:
             return
@@ -86,8 +93,10 @@ class Pace:
         self._level, self._most, self._at = 0.0, 1.0, until
 
     def known(self, per_s: float) -> None:
-        """The limit is known: there is nothing to find, unless it was refused below it."""
-        if not self._refused or self.rate > per_s:
+        """An answer tells the limit: there is nothing to find, unless calls were refused below it."""
+        if self._refused and self.rate <= per_s:
+            self.rate += TOLD * per_s
+        else:
             self.rate, self._refused = math.inf, False
 
     def _advance(self, now: float) -> None:

@@ -20,11 +20,13 @@ import anyio
 import httpx2
 import msgspec
 
+from ...transports import Transport
 from . import answer
 from .budget import Purse, purses
 from .cache import Cache
 from .call import Call
 from .config import RouterConfig
+from .connections import Connections
 from .errors import MissingKey
 from .failures import Refusal
 from .hedging import HedgeBudget
@@ -34,6 +36,7 @@ from .race import race
 from .retries import RetryBudget
 from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
 from .sender import Sender
+from .shares import Shares
 from .snapshot import LaneSnapshot, LineSnapshot
 from .standing import Standing, inherited_deadline, standing
 from .watch import AllDown, Shed, Watch
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 8.0
 """Waits before a call goes back to where it failed; each is twice the one before, and a random half less."""
+
+CLOSE_S = 0.001
+"""Nobody waits for less."""
 
 
 current_router: ContextVar[Router | None] = ContextVar("greenroom_router", default=None)
@@ -87,14 +93,14 @@ class Router:
         self._hedges = HedgeBudget(config.hedge.share if config.hedge else 0.0)
         self._cache = Cache(config.cache, _now) if config.cache else None
         self._purses = {name: Purse(f"tenant {name}", tenant.budget) for name, tenant in config.tenants.items()}
+        self.shares: Shares | None = None
         self._sender: Sender | None = None
         self._open: httpx2.AsyncBaseTransport | None = None
         self._token: Token[Router | None] | None = None
 
     async def __aenter__(self) -> Self:
         """Open the connections."""
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
-        self._open = self._transport or httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
+        self._open = self._transport or Connections()
         await self._open.__aenter__()
         self._sender = Sender(self._open, _now, restarts=self.config.stream_failover == "reset")
         self._token = current_router.set(self)
@@ -110,6 +116,23 @@ class Router:
         self._scheduler.close()
         if opened is not None:
             await opened.__aexit__(None, None, None)
+
+    def share(self, transport: Transport, holder: str) -> Shares:
+        """Share the limits with all who use this store, from now on; the task of what is returned has to run.
+
+        Args:
+            transport: the store.
+            holder: who this is, to the others: no two have one name.
+        """
+        self.shares = Shares(
+            transport,
+            holder,
+            self._lanes.values(),
+            waiting=self._scheduler.waiting_for,
+            dispatch=self._scheduler.dispatch,
+            clock=_now,
+        )
+        return self.shares
 
     def client(self) -> AsyncOpenAI:
         """Return an OpenAI client whose transport is this router: the whole SDK works, retries are the router's."""
@@ -252,6 +275,8 @@ class Router:
         except LineFull:
             message = f"{self.waiting} calls wait already, as many as may (max_waiting): try again later"
             response = answer.refuse(503, "line_full", message, self._soonest(routes))
+        except WaitedOut as waited:
+            response = answer.refuse(503, "no_room", f"{waited}: {self._states(routes)}", self._soonest(routes))
         except LineClosed:
             response = answer.refuse(503, "router_closed", "the router was closed while the call waited")
         call.over("failed")
@@ -263,9 +288,6 @@ class Router:
         tries = 0
         while routes and tries < self.config.max_attempts:
             ticket = await self._wait(call, routes, found)
-            if ticket is None:
-                last = None
-                break
             last, refusal, ticket = await self._attempt(call, ticket, routes)
             if refusal is None:
                 return last
@@ -280,25 +302,33 @@ class Router:
                 if tries >= self.config.max_attempts and refusal.status in OUTAGE and _failing(routes):
                     tries = 0
                 await self._back_off(call, routes, tries)
+        assert last is not None
         call.over("failed")
-        if last is not None:
-            return last
-        message = f"no deployment of {call.asked!r} had room within {call.queued_s:.0f} s: {self._states(routes)}"
-        return answer.refuse(503, "no_room", message, self._soonest(routes))
+        return last
 
-    async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket | None:
-        """Wait in line; None: for as long as a call may. While all is down, whoever has patience waits elsewhere."""
+    async def _wait(self, call: Call, routes: tuple[Route, ...], found: Standing) -> Ticket:
+        """Wait in line. While all is down, whoever has patience waits elsewhere.
+
+        Raises:
+            WaitedOut: it has waited as long as it may.
+        """
         ticket = self._scheduler.at_once(routes, call.tokens, call.avoid, call.order)
         if ticket is not None:
             return ticket
         watch = Watch(self._scheduler, call, routes, found, self._states, self._scouts)
+        sender = self._sender
+
+        def bound(ticket: Ticket) -> None:
+            if sender is not None:
+                sender.begin(call, ticket)
+
         while True:
             asked_at = _now()
             try:
-                with anyio.move_on_after(self.config.max_wait_s - call.queued_s):
-                    return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look)
+                with anyio.move_on_after(self._patience_s(call, routes, found)):
+                    return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look, bound)
                 if found.patience is None:
-                    return None
+                    continue
                 pause_s = max(1.0, self._soonest(routes))
             except AllDown as down:
                 pause_s = down.pause_s * (1 + self._rng.random())
@@ -310,6 +340,23 @@ class Router:
             pause_s = min(pause_s, max(0.0, call.deadline - _now()))
             await found.patience(f"room for {call.asked}: {self._states(routes)}", pause_s)
             call.queued_s, call.patient_since = 0.0, _now()
+
+    def _patience_s(self, call: Call, routes: tuple[Route, ...], found: Standing) -> float:
+        """Return how long a call may wait in line before somebody looks again.
+
+        Raises:
+            WaitedOut: it has waited as long as it may.
+        """
+        left_s = self.config.max_wait_s - call.queued_s
+        if found.patience is None:
+            if left_s <= CLOSE_S:
+                raise WaitedOut(f"no deployment of {call.asked!r} had room within {call.queued_s:.0f} s")
+            if call.deadline == math.inf:
+                down_s = min(_down_s(routes), _now() - call.started)
+                if down_s >= self.config.max_down_s - CLOSE_S:
+                    raise WaitedOut(f"every deployment of {call.asked!r} is down")
+                left_s = min(left_s, self.config.max_down_s - down_s)
+        return left_s
 
     async def _attempt(
         self, call: Call, ticket: Ticket, routes: tuple[Route, ...]
@@ -352,18 +399,31 @@ class Router:
         now = _now()
         pause_s = self._retries.take(now)
         fresh = any(route.lane.name not in call.avoid and not route.lane.down(now) for route in routes)
-        if not fresh:
+        if not fresh and not all(route.lane.breaker.is_open for route in routes):  # an open breaker spaces its probes
             longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** max(0, tries - 1))
             pause_s = max(pause_s, longest * (1 - self._rng.random() / 2))
         if pause_s:
             await anyio.sleep(pause_s)
 
     def _states(self, routes: tuple[Route, ...]) -> str:
-        return "; ".join(route.lane.state(_now()) for route in routes)
+        states = [route.lane.state(_now()) for route in routes]
+        if self.shares is not None and self.shares.trouble:
+            states.append(f"their limits are shared, and the store cannot be asked: {self.shares.trouble}")
+        return "; ".join(states)
 
     def _soonest(self, routes: tuple[Route, ...]) -> float:
         now = _now()
         return min((route.lane.up_in(now) for route in routes), default=0.0)
+
+
+class WaitedOut(Exception):
+    """A call has waited as long as it may; the message says for what."""
+
+
+def _down_s(routes: tuple[Route, ...]) -> float:
+    """Return the seconds since which all deployments are down; 0: one is up."""
+    breakers = [route.lane.breaker for route in routes]
+    return _now() - max(one.since for one in breakers) if all(one.is_open for one in breakers) else 0.0
 
 
 def _failing(routes: tuple[Route, ...]) -> bool:

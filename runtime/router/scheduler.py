@@ -21,6 +21,7 @@ import itertools
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .lane import Lane, Route, Ticket
 
@@ -28,6 +29,9 @@ SOONEST_S = 0.0005
 
 Order = tuple[float, ...]
 """(minus the priority, the tenant's turn, the number)"""
+
+SAMPLE = 50
+"""Calls of a line that are looked at to guess how large the others are."""
 
 MOST_TENANTS = 10_000
 """Tenants whose turns are remembered before those whose turn is over are forgotten."""
@@ -49,14 +53,30 @@ class LineClosed(Exception):
     """The router was closed while the call waited."""
 
 
-class _Waiter:
-    __slots__ = ("avoid", "order", "place", "tokens")
+class Waiting(NamedTuple):
+    """Calls that wait: how many, the tokens of the first, and of all."""
 
-    def __init__(self, order: Order, tokens: float, avoid: frozenset[str], place: asyncio.Future[Ticket]) -> None:
+    calls: int
+    first: float
+    tokens: float
+
+
+class _Waiter:
+    __slots__ = ("avoid", "bound", "order", "place", "tokens")
+
+    def __init__(
+        self,
+        order: Order,
+        tokens: float,
+        avoid: frozenset[str],
+        place: asyncio.Future[Ticket],
+        bound: Callable[[Ticket], None] | None,
+    ) -> None:
         self.order = order
         self.tokens = tokens
         self.avoid = avoid
         self.place = place
+        self.bound = bound
 
 
 class Scheduler:
@@ -102,6 +122,16 @@ class Scheduler:
             if any(route.lane in lanes for route in others)
         )
 
+    def waiting_for(self, lane: Lane) -> Waiting:
+        """Return which calls could use a lane; their tokens in all are a guess from the first of them."""
+        lines = [line for routes, line in self._lines.items() if line and any(route.lane is lane for route in routes)]
+        calls = sum(map(len, lines))
+        if not calls:
+            return Waiting(0, 0.0, 0.0)
+        first = min((line[0] for line in lines), key=_order).tokens
+        some = [waiter.tokens for line in lines for waiter in line[:SAMPLE]]
+        return Waiting(calls, first, sum(some) / len(some) * calls)
+
     def expected(self, routes: tuple[Route, ...], tokens: float, order: Order) -> float:
         """Return the seconds until a call of this order is sent, if all goes well."""
         now, left = self.clock(), float(self.ahead(routes, order)) + 1.0
@@ -142,6 +172,7 @@ class Scheduler:
         avoid: frozenset[str],
         order: Order,
         look: Callable[[], float | None] | None = None,
+        bound: Callable[[Ticket], None] | None = None,
     ) -> Ticket:
         """Wait for room for a call.
 
@@ -151,6 +182,7 @@ class Scheduler:
             avoid: deployments to use only if no other is up: they failed it already.
             order: its place; see `order`.
             look: called now and then while it waits; returns the seconds until the next time, None: never.
+            bound: called at the moment that it is bound, before whoever waits goes on.
 
         Raises:
             Unplaceable: it is larger than every limit.
@@ -161,7 +193,7 @@ class Scheduler:
         if self.waiting >= self._most:
             raise LineFull
         place: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(order, tokens, avoid, place)
+        waiter = _Waiter(order, tokens, avoid, place, bound)
         insort(self._lines.setdefault(routes, []), waiter, key=_order)
         self.waiting += 1
         self.dispatch()
@@ -192,15 +224,17 @@ class Scheduler:
 
     def dispatch(self) -> None:
         """Bind every call that has room now; look again when the next one may have."""
-        now, soonest = self.clock(), math.inf
+        now = self.clock()
         kept: set[Lane] = set()
+        down = {route.lane for routes in self._lines for route in routes if route.lane.down(now)}
+        soonest = min((lane.up_in(now) for lane in down), default=math.inf)
         heads = [
             (line[0].order, number, routes, 0) for number, (routes, line) in enumerate(self._lines.items()) if line
         ]
         heapq.heapify(heads)
         while heads:
             _, number, routes, at = heapq.heappop(heads)
-            if all(route.lane in kept for route in routes):
+            if any(route.lane in kept for route in routes) and all(route.lane in kept | down for route in routes):
                 continue
             line = self._lines[routes]
             waiter = line[at]
@@ -218,7 +252,10 @@ class Scheduler:
                 if ready:
                     lane = min(ready, key=_load).lane
                     self._turn = max(self._turn, waiter.order[1])
-                    self._leave(line, at).set_result(lane.take(waiter.tokens, self.clock, self.dispatch))
+                    ticket = lane.take(waiter.tokens, self.clock, self.dispatch)
+                    if waiter.bound is not None:
+                        waiter.bound(ticket)
+                    self._leave(line, at).set_result(ticket)
                 else:
                     kept.update(route.lane for route in wanted)
                     soonest = min([soonest, *(wait for wait in waits.values() if wait)])

@@ -7,8 +7,12 @@ environment's proxies and keys) is what a router must not do.
 
 from __future__ import annotations
 
-import math
+import asyncio
+import os
+import socket
+import ssl
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -17,11 +21,13 @@ import msgspec
 
 from . import answer
 from .call import Call
+from .connections import Connections
+from .deployment import Deployment
 from .failures import Broken, Refusal, classify
 from .lane import Ticket
 from .providers import is_answer, prepare, usage_of
 from .remarks import remarks_of
-from .stream import Events, RoutedStream
+from .stream import Events, RoutedStream, blocks_of
 
 
 class Sender:
@@ -39,7 +45,12 @@ class Sender:
         self._transport = transport
         self._now = clock
         self._restarts = restarts
-        self._traced = isinstance(transport, httpx2.AsyncHTTPTransport)
+        self._connections = transport if isinstance(transport, Connections) else None
+
+    def begin(self, call: Call, ticket: Ticket) -> None:
+        """Send the call at this moment, if a connection is open: its task may have to wait for its turn."""
+        if self._connections is not None:
+            ticket.begun = self._connections.begin(self._request(call, ticket))
 
     async def attempt(self, call: Call, ticket: Ticket) -> tuple[httpx2.Response, Refusal | None]:
         """Send the call to one deployment; return its answer, and how it refused.
@@ -54,12 +65,12 @@ class Sender:
             started = self._now()
             limit = times.first_token if call.stream else times.total
             try:
-                with anyio.fail_after(limit) as scope:
-                    response = await self._transport.handle_async_request(self._request(call, ticket))
+                async with asyncio.timeout_at(started + limit) as timer:
+                    response = await self._asked(call, ticket)
                     ticket.told(response.headers)
                     if response.status_code == 200 and call.stream:
                         return await self._open(call, ticket, response, started + times.total), None
-                    body = await self._read(response, scope, started + limit, times.between_tokens)
+                    body = await self._read(response, timer, started + limit, times.between_tokens)
             except TimeoutError:
                 what = "first token" if call.stream else "answer"
                 late = f"timed out: no {what} within {limit:g} s"
@@ -67,7 +78,7 @@ class Sender:
                     late = f"timed out: no data for {times.between_tokens:g} s in an answer"
                 raise Broken.unavailable(late) from None
             except (httpx2.RequestError, httpx2.StreamError) as error:
-                raise Broken.unavailable(f"no connection: {type(error).__name__}") from None
+                raise Broken(_unconnected(ticket.lane.deployment, error)) from None
             if response.status_code >= 300:
                 raise Broken(classify(response.status_code, response.headers, body))
             found = _whole(call.path, response, body)
@@ -81,8 +92,9 @@ class Sender:
             call.attempted(ticket, refusal.kind, message)
             ticket.answered(None if refusal.kind == "unavailable" else 0, refusal)
             if response is not None and response.status_code >= 400:
-                return answer.told(response, body, key), refusal
-            return answer.refuse(503, "unavailable", f"{ticket.lane.name}: {message}"), refusal
+                by = ticket.lane.name if refusal.kind in ("refused", "quota") else ""
+                return answer.told(response, body, key, by), refusal
+            return answer.refuse(503, refusal.kind, f"{ticket.lane.name}: {message}"), refusal
         except BaseException:
             if response is not None:
                 with anyio.CancelScope(shield=True):
@@ -95,6 +107,11 @@ class Sender:
         call.over("ok", usage)
         return answer.told(response, body, key), None
 
+    async def _asked(self, call: Call, ticket: Ticket) -> httpx2.Response:
+        begun, ticket.begun = ticket.begun, None
+        response = await begun.response() if begun is not None else None
+        return response or await self._transport.handle_async_request(self._request(call, ticket))
+
     def _request(self, call: Call, ticket: Ticket) -> httpx2.Request:
         deployment = ticket.lane.deployment
         total_s = deployment.timeouts.total
@@ -106,18 +123,13 @@ class Sender:
                 "pool": total_s,
             }
         }
-        if self._traced and ticket.requests is not None:
-
-            async def trace(event: str, info: Any) -> None:
-                if event.endswith("send_request_headers.complete"):
-                    ticket.left()
-
-            extensions["trace"] = trace
+        if self._connections is not None:
+            extensions["sent"] = ticket.left
         else:
             ticket.left()
         return httpx2.Request(
             "POST",
-            deployment.base_url.rstrip("/") + call.path,
+            _url(deployment.base_url, call.path),
             content=msgspec.json.encode(prepare(deployment, call.path, call.body, stream=call.stream)),
             headers={
                 "authorization": f"Bearer {deployment.key.reveal()}",
@@ -127,14 +139,14 @@ class Sender:
             extensions=extensions,
         )
 
-    async def _read(self, response: httpx2.Response, scope: anyio.CancelScope, until: float, between_s: float) -> bytes:
+    async def _read(self, response: httpx2.Response, timer: asyncio.Timeout, until: float, between_s: float) -> bytes:
         """Read a whole answer: once it has begun it may not stall."""
         blocks = []
-        async for block in response.aiter_bytes():
+        async for block in blocks_of(response):
             blocks.append(block)
-            scope.deadline = min(until, self._now() + between_s)
-        scope.deadline = math.inf
-        return b"".join(blocks)
+            timer.reschedule(min(until, self._now() + between_s))
+        await response.aclose()
+        return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     async def _open(self, call: Call, ticket: Ticket, response: httpx2.Response, until: float) -> httpx2.Response:
         """Read a stream up to its first token; from there on it is the caller's."""
@@ -161,6 +173,23 @@ class Sender:
         code = "stream_reset" if self._restarts else "stream_broken"
         stream = RoutedStream(events, deployment, until - self._now(), done, code)
         return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=stream)
+
+
+def _unconnected(deployment: Deployment, error: Exception) -> Refusal:
+    """Say what it means that there is no connection: a name that does not exist is no outage."""
+    host = _url(deployment.base_url, "").netloc.decode()
+    cause = error.__cause__
+    if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
+        return Refusal("refused", f"there is no host {host}: see to its base_url")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Refusal("refused", f"the certificate of {host} is not trusted: {cause.verify_message}")
+    why = os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else type(error).__name__
+    return Refusal("unavailable", f"no connection to {host}: {why}")
+
+
+@lru_cache(maxsize=256)
+def _url(base: str, path: str) -> httpx2.URL:
+    return httpx2.URL(base.rstrip("/") + path)
 
 
 def _whole(path: str, response: httpx2.Response, body: bytes) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterable, Callable
 from typing import Any, Self
 
 import anyio
@@ -24,6 +24,17 @@ from .remarks import NONE, remarks_of
 
 LONGEST_EVENT = 16 * 1024 * 1024
 """Bytes of an event that does not end, before it counts as malformed."""
+
+
+LAST_S = 0.05
+"""How long the end of a connection's stream may come after the last event, seconds."""
+
+
+def blocks_of(response: httpx2.Response) -> AsyncIterable[bytes]:
+    """Return the body as it comes, unpacked where it was packed."""
+    if isinstance(response.stream, httpx2.AsyncByteStream) and "content-encoding" not in response.headers:
+        return response.stream
+    return response.aiter_bytes()
 
 
 class Events:
@@ -45,8 +56,7 @@ class Events:
         self.remarks = NONE
         self.finished = False
         self._response = response
-        plain = "content-encoding" not in response.headers and isinstance(response.stream, httpx2.AsyncByteStream)
-        self._source = aiter(response.stream) if plain else response.aiter_bytes()  # type: ignore[arg-type]
+        self._source = aiter(blocks_of(response))
         self._show_usage = show_usage
         self._between_s = timeouts.between_tokens
         self._bytes = b""
@@ -92,6 +102,10 @@ class Events:
     async def aclose(self) -> None:
         """Close the connection's stream."""
         with anyio.CancelScope(shield=True):
+            if self.finished and not self._ended:  # so that the connection can be used again
+                with anyio.move_on_after(LAST_S):
+                    while not self._ended:
+                        await self._read()
             await self._response.aclose()
 
     async def _read(self) -> None:

@@ -55,6 +55,8 @@ class RouterTransport(httpx2.AsyncBaseTransport):
         except ValueError as error:
             return answer.refuse(400, "bad_header", str(error))
         patience = request.extensions.get("timeout", {}).get("read")
+        if patience is None:
+            return await router.request(path, body, **asked)
         with anyio.move_on_after(patience):
             return await router.request(path, body, **asked)
         raise httpx2.ReadTimeout(f"no answer within {patience:g} s", request=request)

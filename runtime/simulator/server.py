@@ -2,7 +2,8 @@
 
 /openai/v1/...  or /v1/...                        chat/completions, responses, embeddings, models
 /gemini/v1beta/openai/...  or /v1beta/openai/...  the same, without responses
-/_sim/state, /_sim/faults, /_sim/limits, /_sim/reset   what it saw; rules; limits from now on; start again
+/_sim/state, /_sim/seen, /_sim/faults, /_sim/limits, /_sim/reset
+    what it saw, in sum and one by one; rules; limits from now on; start again
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def simulator_app(sim: Simulator) -> Starlette:
     return Starlette(
         routes=[
             Route("/_sim/state", control.state),
+            Route("/_sim/seen", control.seen),
             Route("/_sim/faults", control.faults, methods=["POST", "DELETE"]),
             Route("/_sim/limits", control.limits, methods=["POST"]),
             Route("/_sim/reset", control.reset, methods=["POST"]),
@@ -62,6 +64,9 @@ class _Control:
 
     async def state(self, request: Request) -> Response:
         return self._state()
+
+    async def seen(self, request: Request) -> Response:
+        return _json(list(self.sim.seen))
 
     async def reset(self, request: Request) -> Response:
         self.sim.reset()

@@ -50,7 +50,7 @@ def test_a_table_makes_deployments() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tries": 1}, "router.tries is unknown: give models, max_attempts, max_wait_s, max_waiting"),
+        ({"tries": 1}, "router.tries is unknown: give models, max_attempts, max_wait_s, max_down_s"),
         ({"max_attempts": "x"}, "router.max_attempts: Expected `int`"),
         ({"max_attempts": 0}, "max_attempts is 0: give 1 or more"),
         ({"models": []}, "router.models is no table"),

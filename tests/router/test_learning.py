@@ -134,3 +134,42 @@ def test_refusals_of_calls_on_their_way_are_one_refusal() -> None:
     for _ in range(20):
         lane.conclude(Refusal("limited", "429", 429), now, probe=False)
     assert lane.pace.rate == pytest.approx(9, rel=0.05)
+
+
+def test_an_outage_does_not_slow_down_what_comes_after_it() -> None:
+    lane = Lane(deployment("openai", limits=Limits(requests_per_min=600)))
+
+    def take(now: float) -> None:
+        lane.take(1, lambda: now, lambda: None)
+
+    for number in range(100):
+        take(number * 0.1)
+    for _ in range(3):
+        lane.conclude(Refusal("unavailable", "503", 503), 10.0, probe=False)
+    lane.take(1, lambda: 300.0, lambda: None).answered(1)
+    for number in range(30):
+        take(300 + number * 0.1)
+    lane.conclude(Refusal("limited", "429", 429), 302.9, probe=False)
+    assert lane.pace.rate == pytest.approx(9, rel=0.1)
+
+
+def test_refusals_of_calls_that_were_sent_before_the_first_one_teach_nothing() -> None:
+    lane = Lane(deployment("openai", limits=Limits(requests_per_min=6000)))
+    tickets = [lane.take(1, lambda at=number * 0.1: at, lambda: None) for number in range(100)]  # type: ignore[misc]
+    limited = Refusal("limited", "429", 429, 0.01)
+    lane.conclude(limited, 9.9, probe=False, at=tickets[-1].at)
+    rate = lane.pace.rate
+    for late in (9.95, 10.2, 10.6):  # the pause is long over
+        lane.conclude(limited, late, probe=False, at=9.8)
+    assert lane.pace.rate == rate
+
+
+def test_a_pace_below_the_limit_that_answers_tell_is_left_within_seconds() -> None:
+    pace = Pace(known=True)
+    for number in range(10):
+        pace.take(number * 0.1)
+    pace.refused(1.0, 1.1, again=False)
+    assert pace.rate < 10
+    for _ in range(300):
+        pace.known(60.0)
+    assert pace.rate == float("inf")

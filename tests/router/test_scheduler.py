@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.runtime.router import BreakerPolicy, Limits
+from greenroom.runtime.router.connections import Answer, Connections, _Connection
 from greenroom.runtime.router.failures import Refusal
 from greenroom.runtime.router.lane import Lane, Route, Ticket
 from greenroom.runtime.router.scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
@@ -258,3 +259,44 @@ def test_whatever_happens_everybody_gets_through_or_leaves_and_every_place_comes
 
     backend, options = virtual_backend(seed)
     anyio.run(main, backend=backend, backend_options=options)
+
+
+async def test_a_call_is_told_that_it_is_bound_before_anybody_else_runs() -> None:
+    scheduler, way = Scheduler(now, 10), routes(lane("a", concurrency=1))
+    first = await scheduler.acquire(way, 1, frozenset(), (0.0, 1.0))
+    bound: list[Ticket] = []
+
+    async def wait() -> None:
+        ticket = await scheduler.acquire(way, 1, frozenset(), (0.0, 2.0), None, bound.append)
+        assert bound == [ticket]
+        ticket.answered(1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        assert not bound
+        first.answered(1)
+        assert len(bound) == 1  # no turn of the loop in between
+
+
+async def test_a_deployment_that_comes_up_wakes_calls_behind_one_that_cannot_use_it() -> None:
+    desk, busy, down = Desk(), lane("busy", concurrency=1), lane("down")
+    down.conclude(Refusal("unavailable", "503", 503), now(), probe=False)
+    held = await desk.scheduler.acquire(routes(busy), 1, frozenset(), (0.0, 0.0))
+    async with anyio.create_task_group() as group:
+        group.start_soon(desk.call, "head", routes(busy))
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(desk.call, "behind", routes(busy, down))
+        await anyio.sleep(5)
+        assert [(name, where) for name, where, _ in desk.through] == [("behind", "down")]
+        assert desk.through[0][2] <= 2
+        held.answered(1)
+
+
+async def test_the_ticket_of_a_call_that_left_and_is_given_up_ends_its_connection() -> None:
+    ticket = lane("a").take(1, now, lambda: None)
+    connection = _Connection(Connections(), ("http", "127.0.0.1", 80))
+    ticket.begun = Answer(connection)
+    ticket.dropped("canceled")
+    assert ticket.begun.ended
+    assert not connection.usable

@@ -60,6 +60,7 @@ async def test_a_provider_that_is_not_there_is_named() -> None:
     config = RouterConfig(models=RouterConfig.from_env(env).models, max_attempts=1, max_wait_s=1)
     async with Router(config) as router:
         with pytest.raises(
-            openai.InternalServerError, match=r"openai/gpt-5.2 \(down for .*: no connection: ConnectError"
+            openai.InternalServerError,
+            match=r"openai/gpt-5.2 \(down for .*: no connection to 127.0.0.1:9: Connection refused",
         ):
             await router.client().chat.completions.create(model="smart", messages=QUESTION)
