@@ -168,7 +168,7 @@ class Runtime:
         from .http.streams import Streams
 
         options = options or ApiOptions()
-        streams = Streams(options.max_streams)
+        streams = Streams(options.max_streams, options.max_client_streams)
         self._streams.append(streams)
         return api(lambda: self.runs, options=options, streams=streams, meters=self.meters)
 

@@ -64,6 +64,12 @@ OF = "\x1f"
 POLL_S = 5.0
 """How long a reader trusts that no hint means no record, seconds."""
 
+KNOWN = 1000
+"""Runs of which the first record is kept, since it never changes."""
+
+KNOWN_BYTES = 4096
+"""The largest first record that is kept."""
+
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """A run as its readers see it: the row, what it was asked, and how it ended if it did."""
@@ -91,6 +97,7 @@ class Runs:
         self.workflows = workflows
         self.tenant = tenant
         self.inlets = Inlets(transport, workflows)
+        self._known: dict[tuple[str, float], RunQueued] = {}
 
     async def start(
         self,
@@ -155,18 +162,22 @@ class Runs:
             traceparent=traceparent,
         )
         payload = digest(b"\0".join((workflow.encode(), canonical)))
+        entry = encode(first)
         new = NewRun(
             run_id=run_id,
             lane=Lane(
                 workflow=workflow, priority=priority, tenant=self.tenant or tenant, gate=definition.gate(arguments)
             ),
-            entries=(encode(first),),
+            entries=(entry,),
             key=key,
             digest=payload,
             tags=tags,
             due=await self.transport.now() + delay_s if delay_s else None,
         )
-        return await (self.transport.create(new) if parent else self._create(new))
+        run, is_new = await (self.transport.create(new) if parent else self._create(new))
+        if is_new:
+            self._keep(run, first, len(entry.body))
+        return run, is_new
 
     async def _create(self, new: NewRun) -> tuple[Run, bool]:
         """Create under a key that is the tenant's own: two tenants may use one key."""
@@ -178,18 +189,39 @@ class Runs:
         except KeyConflict as error:
             raise (KeyConflict(new.key, error.run_id) if error.key == stored else error) from None
 
+    async def queued(self, run: Run) -> RunQueued:
+        """What a run was asked: its first record.
+
+        Raises:
+            RunNotFound: no such run.
+        """
+        known = self._known.get((run.run_id, run.created))
+        if known is not None:
+            return known
+        (stored,) = await self.transport.read(run.run_id, 0, 1)
+        first = decode(stored).record
+        assert isinstance(first, RunQueued)
+        self._keep(run, first, len(stored.body))
+        return first
+
+    def _keep(self, run: Run, first: RunQueued, size: int) -> None:
+        if size <= KNOWN_BYTES:
+            self._known[run.run_id, run.created] = first
+            if len(self._known) > KNOWN:
+                del self._known[next(iter(self._known))]
+
     async def view(self, run_id: str) -> RunView:
         """A run with its input, and its result or error once it has ended.
 
         Raises:
             RunNotFound: no such run.
         """
-        return await self._view(await self.transport.run(run_id))
+        return await self.view_of(await self.transport.run(run_id))
 
-    async def _view(self, run: Run) -> RunView:
+    async def view_of(self, run: Run) -> RunView:
+        """The same of a run whose row is known."""
         run_id = run.run_id
-        first = decode((await self.transport.read(run_id, 0, 1))[0]).record
-        assert isinstance(first, RunQueued)
+        first = await self.queued(run)
         view = RunView(
             run=run,
             input=first.input,
@@ -227,22 +259,23 @@ class Runs:
             CursorAhead: `after` is beyond the log's end, or the store has lost records that were read.
             LogCutBack: it has, and has others in their place.
         """
-        cursor = await self.checked(await self.transport.run(run_id), after)
+        run = await self.transport.run(run_id)
+        cursor = await self.checked(run, after)
         async with self.transport.watch(log_topic(run_id)) as watch:
             while True:
-                batch = await self._behind(run_id, cursor, page)
+                batch = await self.behind(run_id, cursor, page)
                 if batch:
                     cursor = cursor_at(batch[-1], marked=self.transport.forgets)
                     yield batch
                     if ends(batch[-1]):
                         return
-                    continue
-                run = await self.transport.run(run_id)
-                if run.seq < cursor.seq:
-                    raise CursorAhead(run_id, cursor.seq, run.seq)
-                if run.state.terminal and run.seq <= cursor.seq:
-                    return
-                if run.seq <= cursor.seq:
+                else:
+                    run = await self.transport.run(run_id)
+                    if run.seq < cursor.seq:
+                        raise CursorAhead(run_id, cursor.seq, run.seq)
+                    if run.state.terminal and run.seq <= cursor.seq:
+                        return
+                if len(batch) < page and (batch or run.seq <= cursor.seq):
                     await watch.wait(POLL_S)
 
     async def checked(self, run: Run, after: int | Cursor) -> Cursor:
@@ -261,8 +294,12 @@ class Runs:
             raise LogCutBack(run.run_id, cursor.seq)
         return cursor_at(stored[0], marked=True)
 
-    async def _behind(self, run_id: str, cursor: Cursor, limit: int) -> Sequence[Stored]:
-        """The next records; where marks matter, read together with the one before them, so that none is taken amiss."""
+    async def behind(self, run_id: str, cursor: Cursor, limit: int) -> Sequence[Stored]:
+        """The next records; where marks matter, read together with the one before them, so that none is taken amiss.
+
+        Raises:
+            LogCutBack: the one before them is not the cursor's.
+        """
         if not (cursor.mark and self.transport.forgets):
             return await self.transport.read(run_id, cursor.seq, limit)
         found = await self.transport.read(run_id, cursor.seq - 1, limit + 1)
@@ -287,7 +324,7 @@ class Runs:
             async with self.transport.watch(end_topic(run_id)) as watch:
                 while not (run := await self.transport.run(run_id)).state.terminal:
                     await watch.wait(POLL_S)
-            return await self._view(run)
+            return await self.view_of(run)
         raise WaitTimedOut(f"run {run_id} has not ended within {timeout_s} s: it goes on; ask again later")
 
     async def result(self, run_id: str, timeout_s: float | None = None) -> bytes:

@@ -23,6 +23,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,12 @@ Work: TypeAlias = Callable[[sqlite3.Connection], R]
 
 POLL_S = 0.02
 """How often other processes' writes are looked for while somebody watches, seconds."""
+
+KEEN_S = 0.002
+"""How often they are looked for while they come, seconds."""
+
+FADE_S = 1.0
+"""For how long after one more of them are expected, seconds."""
 
 BATCH = 1000
 """Operations in one transaction at most, so that other processes get their turn."""
@@ -127,7 +134,7 @@ class Engine:
         self._path = path
         self._board = board
         self._loop = asyncio.get_running_loop()
-        self._version, self._last = 0, 0
+        self._version, self._last, self._heard = 0, 0, 0.0
         self._writer = connect(path)
         try:
             prepare(self._writer, path)
@@ -235,7 +242,7 @@ class Engine:
     def _write_loop(self) -> None:
         over = False
         while not over:
-            batch = self._writes.take(BATCH, POLL_S if self._board.watched else None)
+            batch = self._writes.take(BATCH, self._pause() if self._board.watched else None)
             over = Word.END in batch
             if operations := [item for item in batch if isinstance(item, Operation)]:
                 self._commit(operations)
@@ -303,6 +310,9 @@ class Engine:
 
     # Other processes
 
+    def _pause(self) -> float:
+        return KEEN_S if time.monotonic() - self._heard < FADE_S else POLL_S
+
     def _see(self) -> None:
         """Take what is there now as known."""
         (self._version,) = self._writer.execute("PRAGMA data_version").fetchone()
@@ -321,7 +331,7 @@ class Engine:
         (version,) = self._writer.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
-        self._version = version
+        self._version, self._heard = version, time.monotonic()
         if WAL_RESET_BUG and not self._warned:
             self._warned = True
             log.warning("%s is written to by several processes: %s", self._path, WAL_RESET_BUG)

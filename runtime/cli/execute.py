@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 
 import anyio
 
@@ -27,7 +28,7 @@ from .target import equip, load_runtime, settle
 from .views import as_json, run_as_json
 
 GARBAGE = 10_000
-"""Objects made, and not done with, before a worker's collector looks at the youngest; by default 700."""
+"""Objects made, and not done with, before the collector of a process looks at the youngest; by default 700."""
 
 HASTE_S = 1.0
 """How long `run` and `dev` wait for steps under way when they end, seconds: somebody is waiting."""
@@ -95,9 +96,10 @@ def serve(options: Namespace) -> int:
 
     async def main() -> None:
         async with told_to_stop("stopping; once more to stop at once"), runtime:
+            _collect_rarely()
             await _serve(runtime, settings, options)
 
-    anyio.run(main)
+    anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     return 0
 
 
@@ -143,7 +145,7 @@ def worker(options: Namespace) -> int:
 
 
 def _collect_rarely() -> None:
-    """Leave out what is loaded, and look less often: runs come and go in hundreds, which took a quarter of the time."""
+    """Leave out what is loaded, and look less often: runs and readers come in hundreds, which took much of the time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, 10, 10)

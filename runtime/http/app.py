@@ -57,7 +57,7 @@ def api(
     `app.state.options` and `app.state.streams` are what it was made with.
     """
     options = options or ApiOptions()
-    streams = Streams(options.max_streams) if streams is None else streams
+    streams = Streams(options.max_streams, options.max_client_streams) if streams is None else streams
     supply = _supplier(runs)
     run, system = RunResource(supply, options, streams), SystemResource(supply, options, streams)
     inlet, chat = InletResource(supply, options), ChatResource(supply, options, streams)

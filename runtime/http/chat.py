@@ -65,7 +65,7 @@ class ChatResource:
     async def answer(self, request: Request) -> Response:
         """Answer a message: start its run, or find it, and tell it from its start."""
         runs, workflow = self._runs(request), request.path_params["workflow"]
-        self._streams.require_room()
+        self._streams.require_room(request.scope)
         key = idempotency_key(request)
         turn = await read_json(request, ChatTurn, self._options)
         arguments = msgspec.json.encode(_arguments(runs, workflow, turn))
@@ -107,7 +107,7 @@ class ChatResource:
 
     def _tell(self, runs: Runs, run: Run, headers: dict[str, str] | None = None) -> Response:
         words = Message(run, UiMessage(run.run_id))
-        return EventStream(runs, words, after=Cursor(), streams=self._streams, headers=headers)
+        return EventStream(runs, run, words, after=Cursor(), streams=self._streams, headers=headers)
 
 
 def _tag(chat_id: str) -> str:

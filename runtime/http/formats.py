@@ -34,8 +34,9 @@ from ..records import (
     decode,
 )
 from ..runs import ends
+from .envelope import Framed, one_line
 from .problems import Problem
-from .sse import PING, one_line
+from .sse import PING
 
 Part = Mapping[str, Any]
 
@@ -98,9 +99,9 @@ class Message:
         """Begin the message."""
         return frame(self._words.begin())
 
-    def tell(self, batch: Sequence[Stored]) -> Iterator[bytes]:
+    def tell(self, batch: Sequence[Framed]) -> Iterator[bytes]:
         """Fold what was known, and tell what is new."""
-        for stored in batch:
+        for stored in (record.stored for record in batch):
             if stored.kind in KINDS:
                 parts = self._apply(stored)
                 if stored.seq > self._known:

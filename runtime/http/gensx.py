@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...transports import Run, RunFilter, RunNotFound, RunState, Stored
+from ...transports import Run, RunFilter, RunNotFound, RunState
 from ..cursor import Cursor
 from ..definitions import Workflow
 from ..errors import CursorAhead, UnknownWorkflow
@@ -48,6 +48,7 @@ from ..runs import Runs, RunView, ends
 from . import views
 from .access import Need, needing
 from .body import read_json
+from .envelope import Framed
 from .formats import reason_of
 from .negotiation import EVENT_STREAM, JSON, choose, idempotency_key, invalid, traceparent
 from .openapi import alone
@@ -123,12 +124,12 @@ class GensxResource:
     async def run(self, request: Request) -> Response:
         """Start an execution; answer with its end, or with its messages as they come."""
         runs, told = self._runs(request), choose(request, (JSON, EVENT_STREAM, NDJSON))
-        self._streams.require_room()
+        self._streams.require_room(request.scope)
         run = await self._start(runs, request)
         if told != JSON:
             return self._follow(runs, run, told, (0, 0))
         view = None
-        async with self._streams.open(request.receive):
+        async with self._streams.open(request):
             view = await runs.wait(run.run_id)
         if view is None:
             raise Refusal(
@@ -188,7 +189,7 @@ class GensxResource:
     def _follow(self, runs: Runs, run: Run, told: str, after: tuple[int, int]) -> Response:
         progress = Progress(run, after, lines=told == NDJSON)
         return EventStream(
-            runs, progress, after=Cursor(), streams=self._streams, headers={"x-execution-id": run.run_id}
+            runs, run, progress, after=Cursor(), streams=self._streams, headers={"x-execution-id": run.run_id}
         )
 
 
@@ -215,10 +216,10 @@ class Progress:
         """Say nothing: the first message is `start`."""
         return b""
 
-    def tell(self, batch: Sequence[Stored]) -> Iterator[bytes]:
+    def tell(self, batch: Sequence[Framed]) -> Iterator[bytes]:
         """Tell what is behind the cursor; what is before it is folded."""
         seen, part = self._after
-        for stored in batch:
+        for stored in (record.stored for record in batch):
             messages = list(self._messages(decode(stored)))
             for number, message in enumerate(messages, 1):
                 if stored.seq > seen + 1 or (stored.seq == seen + 1 and number > part):

@@ -19,6 +19,7 @@ from . import dashboard
 from .access import KEY, NOBODY, OPEN, Access
 from .options import ApiOptions
 from .problems import Kind, Refusal
+from .streams import CLIENT
 from .tokens import Tokens
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"}) | dashboard.OPEN_PATHS
@@ -76,6 +77,7 @@ class Guard:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         access = self._tokens.find(given.strip()) if scheme.lower() == "bearer" else None
         if access is not None:
+            scope[CLIENT] = f"token {access.name}"
             return access
         if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN_PATHS:
             return NOBODY

@@ -35,6 +35,7 @@ class ApiOptions:
         max_header_bytes: how long they may be together.
         max_depth: how deep a body's JSON may be nested.
         max_streams: event streams and long waits that may be open at once.
+        max_client_streams: how many of them for one client: a token, or an address where none is needed.
         max_wait_s: the longest that `Prefer: wait=` keeps a request, seconds.
 
     Raises:
@@ -51,6 +52,7 @@ class ApiOptions:
     max_header_bytes: int = 32 * 1024
     max_depth: int = 64
     max_streams: int = 10_000
+    max_client_streams: int = 1_000
     max_wait_s: float = 60.0
 
     def __post_init__(self, token: str | None) -> None:
@@ -61,7 +63,14 @@ class ApiOptions:
                 raise ConfigInvalid(f"ApiOptions.token: {str(error).rpartition(': ')[2]}") from None
             object.__setattr__(self, "tokens", (given, *self.tokens))
         Tokens(self.tokens)
-        for name in ("max_body_bytes", "max_headers", "max_header_bytes", "max_depth", "max_streams"):
+        for name in (
+            "max_body_bytes",
+            "max_headers",
+            "max_header_bytes",
+            "max_depth",
+            "max_streams",
+            "max_client_streams",
+        ):
             value = getattr(self, name)
             if value < 1:
                 raise ConfigInvalid(f"ApiOptions.{name}: is {value}, must be 1 or more")

@@ -80,6 +80,7 @@ class Kind(enum.Enum):
     KEY_REUSED = 422, "key-reused", "The idempotency key belongs to another payload"
     RUN_FAILED = 424, "run-failed", "The run failed"
     RUN_TIMED_OUT = 424, "run-timed-out", "The run's deadline passed"
+    TOO_MANY_STREAMS = 429, "too-many-streams", "The client has too many streams open"
     HEADERS_TOO_LARGE = 431, "headers-too-large", "The request has too many headers"
     INTERNAL = 500, "internal", "Something went wrong here"
     NOT_STARTED = 503, "not-started", "The runtime is not open"

@@ -20,13 +20,14 @@ from ..cursor import Cursor, cursor_at
 from ..errors import UnknownWorkflow, WaitTimedOut
 from ..inlets import history
 from ..log import Output
-from ..records import OutputDelta, OutputReset, RunQueued, decode
+from ..records import OutputDelta, OutputReset, decode
 from ..runs import Runs, RunView, ends, outcome
 from ..trace import TraceFold
 from . import views
 from .access import access_of
 from .ag_ui import AgUi
 from .body import read_json
+from .channel import envelope_of
 from .formats import Message, Vocabulary
 from .negotiation import (
     EVENT_STREAM,
@@ -45,7 +46,7 @@ from .negotiation import (
 )
 from .options import ApiOptions
 from .problems import SECURITY, Fault, Kind, Refusal
-from .sse import Envelope, EventStream, Native
+from .sse import EventStream, Native
 from .streams import Streams
 from .ui_message import UiMessage
 
@@ -100,7 +101,7 @@ class RunResource:
             raise UnknownWorkflow(workflow, runs.workflows)
         streaming = choose(request, (JSON, EVENT_STREAM)) == EVENT_STREAM
         if streaming:
-            self._streams.require_room()
+            self._streams.require_room(request.scope)
         after, key = cursor(request), idempotency_key(request)
         body = await read_json(request, StartRun, self._options)
         _check_tenant(access_of(request).tenant, body)
@@ -113,7 +114,7 @@ class RunResource:
                 request, runs, run, seen, headers={"content-location": f"{path}/events"} | headers
             )
         wish = preferences(request, self._options.max_wait_s)
-        view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
+        view = await self._wait(request, runs, run, wish) or await runs.view_of(run)
         headers = headers | {"location": path} | _applied(wish)
         if view.run.state.terminal:
             return views.reply(views.run_object(views.root_of(request), view), 200, headers)
@@ -144,10 +145,10 @@ class RunResource:
 
     async def _wait(self, request: Request, runs: Runs, run: Run, wish: Preferences) -> RunView | None:
         """Wait for the run's end as long as the client wished; None when it goes on, or nobody should wait."""
-        if run.state.terminal or not wish.wait_s or not self._streams.room:
+        if run.state.terminal or not wish.wait_s or not self._streams.room(request.scope):
             return None
         view = None
-        async with self._streams.open(request.receive):
+        async with self._streams.open(request):
             try:
                 view = await runs.wait(run.run_id, wish.wait_s)
             except WaitTimedOut:
@@ -174,7 +175,7 @@ class RunResource:
         run = await runs.transport.run(run_id)
         if unchanged(request, views.etag(run)):
             return Response(status_code=304, headers={"etag": views.etag(run), **SECURITY})
-        view = await runs.view(run_id)
+        view = await runs.view_of(run)
         headers = {"etag": views.etag(view.run), "cache-control": "no-cache"}
         return views.reply(views.run_object(views.root_of(request), view), headers=headers)
 
@@ -183,7 +184,7 @@ class RunResource:
         runs = self._runs(request)
         run = await runs.transport.run(request.path_params["run_id"])
         wish = preferences(request, self._options.max_wait_s)
-        view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
+        view = await self._wait(request, runs, run, wish) or await runs.view_of(run)
         if view.run.state.terminal:
             return views.reply(outcome(view), headers=_applied(wish))
         return views.reply(views.run_object(views.root_of(request), view), 202, _applied(wish) | RETRY_AFTER)
@@ -196,8 +197,8 @@ class RunResource:
         if choose(request, (EVENT_STREAM, JSON)) == EVENT_STREAM:
             return await self._stream(request, runs, run, after)
         after = await runs.checked(run, after)
-        batch = await runs.transport.read(run.run_id, after.seq, limit)
-        envelope = await _envelope(runs, run.run_id)
+        batch = await runs.behind(run.run_id, after, limit)
+        envelope = await envelope_of(runs, run)
         reached = cursor_at(batch[-1], marked=runs.transport.forgets) if batch else after
         complete = ends(batch[-1]) if batch else run.state.terminal
         return views.reply(
@@ -258,7 +259,7 @@ class RunResource:
         headers = {"location": views.run_path(views.root_of(request), run.run_id)} | RETRY_AFTER
         if not new:
             headers["idempotent-replayed"] = "true"
-        return views.reply(views.run_object(views.root_of(request), await runs.view(run.run_id)), 202, headers)
+        return views.reply(views.run_object(views.root_of(request), await runs.view_of(run)), 202, headers)
 
     async def cancel(self, request: Request) -> Response:
         """Ask the run to stop; asking again changes nothing."""
@@ -280,15 +281,15 @@ class RunResource:
         after = await runs.checked(run, after)
         if run.state.terminal and after.seq >= run.seq:
             return _nothing_more(headers)
-        native = Native(await _envelope(runs, run.run_id), kinds)
-        return EventStream(runs, native, after=after, streams=self._streams, headers=headers)
+        native = Native(run.run_id, kinds)
+        return EventStream(runs, run, native, after=after, streams=self._streams, headers=headers)
 
     async def _tell(self, runs: Runs, run: Run, after: Cursor, words: Vocabulary) -> Response:
         """Tell a run's message from its start, whatever the reader has of it; nothing to one that has its end."""
         after = await runs.checked(run, after)
         if run.state.terminal and after.seq >= run.seq:
             return _nothing_more()
-        return EventStream(runs, Message(run, words), after=Cursor(), streams=self._streams)
+        return EventStream(runs, run, Message(run, words), after=Cursor(), streams=self._streams)
 
 
 def _check_tenant(own: str, body: StartRun) -> None:
@@ -309,12 +310,6 @@ def _invalid(path: str, detail: str) -> Refusal:
 
 def _nothing_more(headers: dict[str, str] | None = None) -> Response:
     return Response(status_code=204, headers={"cache-control": "no-store", **SECURITY, **(headers or {})})
-
-
-async def _envelope(runs: Runs, run_id: str) -> Envelope:
-    first = decode((await runs.transport.read(run_id, 0, 1))[0]).record
-    assert isinstance(first, RunQueued)
-    return Envelope(run_id, first.trace_id, marked=runs.transport.forgets)
 
 
 def _applied(wish: Preferences) -> dict[str, str]:

@@ -2,47 +2,37 @@
 
 Why: a reader must be able to leave anywhere and come back without a gap or a duplicate. An event's id is its
 record's seq, and its mark where a store needs one (`cursor.py`); the reader's cursor is the last id it has seen, and
-there is no other state. Bodies are stored as JSON, so an event is bytes spliced around them: nothing is decoded to be
-streamed.
+there is no other state. Where records come from is the channel's affair (`channel.py`).
 
 Laws kept here: 2 (dense ids, terminal record last), 7 (a stream ends with its client, its run or its server),
-11 (one page is buffered; a client that takes nothing for `STALL_S` is cut, and can resume).
+11 (nothing is kept for a client but its cursor; one that takes nothing for `STALL_S` is cut, and can resume).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Protocol, cast
+from typing import Protocol
 
-import anyio
 import msgspec
 import structlog
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ...transports import Stored, TransportError
-from ..cursor import Cursor, cursor_at
+from ...transports import Run, TransportError
+from ..cursor import Cursor
 from ..errors import CursorAhead, LogCutBack
 from ..runs import Runs, ends
+from .connection import Connection
+from .envelope import Framed
 from .negotiation import EVENT_STREAM
 from .problems import SECURITY, Problem, plain, problem_of
 from .streams import Streams
 
 log = structlog.get_logger("greenroom.http")
-
-PING_S = 15.0
-"""Silence after which a comment is sent, so that proxies keep the connection, seconds."""
-
-STALL_S = 60.0
-"""How long a comment may wait for a client that does not read, seconds."""
-
-PAGE = 200
-"""Records read at once for a stream."""
 
 CHUNK_BYTES = 64 * 1024
 """Frames are joined up to this size before they are sent."""
@@ -58,59 +48,6 @@ _HEADERS = {
     "x-accel-buffering": "no",
     **SECURITY,
 }
-
-
-class Envelope:
-    """What every event of a run is wrapped in: `{v, run_id, trace_id, seq, ts, type, data}`.
-
-    Args:
-        run_id: whose events.
-        trace_id: of the run.
-        marked: whether an event's id says which record this is, beside its seq.
-    """
-
-    def __init__(self, run_id: str, trace_id: str, *, marked: bool = False) -> None:
-        self.run_id = run_id
-        self._marked = marked
-        self._head = b'{"v":1,"run_id":%b,"trace_id":%b,"seq":' % (
-            msgspec.json.encode(run_id),
-            msgspec.json.encode(trace_id),
-        )
-
-    def wrap(self, stored: Stored) -> bytes:
-        """Make the event as one line of JSON; `ts` is seconds since the epoch."""
-        return b'%b%d,"ts":%b,"type":%b,"data":%b}' % (
-            self._head,
-            stored.seq,
-            repr(stored.ts).encode(),
-            _quoted(stored.kind),
-            one_line(stored.body),
-        )
-
-    def frame(self, stored: Stored) -> bytes:
-        """Make the event as an SSE frame."""
-        return b"id: %b\nevent: %b\ndata: %b\n\n" % (self.id(stored), _name(stored.kind), self.wrap(stored))
-
-    def id(self, stored: Stored) -> bytes:
-        """Return the cursor of a reader that has this event."""
-        return str(cursor_at(stored, marked=True)).encode() if self._marked else b"%d" % stored.seq
-
-
-@functools.lru_cache(maxsize=256)
-def _quoted(kind: str) -> bytes:
-    return msgspec.json.encode(kind)
-
-
-@functools.lru_cache(maxsize=256)
-def _name(kind: str) -> bytes:
-    return "".join(c for c in kind if c.isprintable()).encode()
-
-
-def one_line(body: bytes) -> bytes:
-    """JSON without line breaks: in valid JSON a raw one is white space between tokens."""
-    if b"\n" in body or b"\r" in body:
-        return body.replace(b"\n", b" ").replace(b"\r", b" ")
-    return body
 
 
 def joined(frames: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -143,7 +80,7 @@ class Format(Protocol):
     def begin(self) -> bytes:
         """Give what is sent first."""
 
-    def tell(self, batch: Sequence[Stored]) -> Iterable[bytes]:
+    def tell(self, batch: Sequence[Framed]) -> Iterable[bytes]:
         """Tell some records, in frames; the run's last one is told with the words that end the stream."""
 
     def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
@@ -159,27 +96,26 @@ class Native:
     """The log as it is: an event for each record, whose id is the cursor.
 
     Args:
-        envelope: of this run.
+        run_id: whose log.
         kinds: only records of these kinds, and the terminal one; None for all.
     """
 
     headers: Mapping[str, str] = MappingProxyType({})
     ping = PING
 
-    def __init__(self, envelope: Envelope, kinds: Collection[str] | None = None) -> None:
-        self.run_id = envelope.run_id
-        self._envelope = envelope
+    def __init__(self, run_id: str, kinds: Collection[str] | None = None) -> None:
+        self.run_id = run_id
         self._kinds = kinds
 
     def begin(self) -> bytes:
         """Say when to come back."""
         return b"retry: 2000\n\n"
 
-    def tell(self, batch: Sequence[Stored]) -> Iterable[bytes]:
-        """Make a frame of each record that is wanted."""
-        for stored in batch:
-            if self._kinds is None or stored.kind in self._kinds or ends(stored):
-                yield self._envelope.frame(stored)
+    def tell(self, batch: Sequence[Framed]) -> Iterable[bytes]:
+        """Give the frame of each record that is wanted."""
+        for record in batch:
+            if self._kinds is None or record.stored.kind in self._kinds or ends(record.stored):
+                yield record.frame
 
     def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
         """Tell the client to come back at once, or why not; a lost store it is told by a problem when it does."""
@@ -193,7 +129,8 @@ class EventStream(Response):
 
     Args:
         runs: where the log is.
-        format: how it is told.
+        run: as it stood a moment ago.
+        format: how its log is told.
         after: what the reader has.
         streams: where it is counted and drained.
         headers: more response headers.
@@ -206,6 +143,7 @@ class EventStream(Response):
     def __init__(
         self,
         runs: Runs,
+        run: Run,
         format: Format,  # noqa: A002 - the word of the API
         *,
         after: Cursor,
@@ -215,70 +153,59 @@ class EventStream(Response):
         super().__init__(headers={**_HEADERS, **format.headers, **(headers or {})})
         del self.headers["content-length"]
         self._runs = runs
+        self._run = run
         self._format = format
         self._after = after
         self._streams = streams
-        self._sent = 0.0
         self._problem: Problem | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the run ends, the client leaves or the server drains.
 
         Raises:
-            Refusal: draining or full; nothing was sent.
+            Refusal: draining or full, or the client has its share; nothing was sent.
         """
-        self._streams.require_room()
-        told = False
-        async with self._streams.open(receive) as connection:
+        told = scope["method"] == "HEAD"
+        async with self._streams.open(Request(scope, receive)) as connection:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                connection.group.start_soon(self._keep_alive, send, connection.group.cancel_scope)
-                told = await self._follow(send)
-            else:
-                told = True
+            if not told:
+                told = await self._follow(connection, send)
+        if connection.stalled:
+            log.warning("stream_stalled", run_id=self._run.run_id)
         if connection.gone:
             return
-        with anyio.move_on_after(GOODBYE_S), contextlib.suppress(OSError):
-            draining = self._streams.draining
-            last = b"" if told else self._format.interrupt(draining=draining, problem=self._problem)
-            await send({"type": "http.response.body", "body": last, "more_body": False})
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                draining = self._streams.draining
+                last = b"" if told else self._format.interrupt(draining=draining, problem=self._problem)
+                await send({"type": "http.response.body", "body": last, "more_body": False})
 
-    async def _follow(self, send: Send) -> bool:
+    async def _follow(self, connection: Connection, send: Send) -> bool:
         """Tell the log; whether it was told to its end."""
+        run_id, cursor = self._run.run_id, self._after
         try:
-            await self._send(send, self._format.begin())
-            tail = self._runs.tail(self._format.run_id, self._after, page=PAGE)
-            async with aclosing(cast("AsyncGenerator[Sequence[Stored]]", tail)) as batches:
-                async for batch in batches:
-                    for chunk in joined(self._format.tell(batch)):
-                        await self._send(send, chunk)
-            return True
+            await connection.say(send, self._format.begin())
+            async with self._streams.channels.tuned(self._runs, self._run, connection) as channel:
+                while not self._streams.draining:
+                    if batch := await channel.read(cursor):
+                        cursor = batch[-1].cursor
+                        for chunk in joined(self._format.tell(batch)):
+                            await connection.say(send, chunk)
+                        if ends(batch[-1].stored):
+                            return True
+                    elif channel.over:
+                        return True
+                    elif connection.silent:
+                        await connection.say(send, self._format.ping)
+                    else:
+                        await channel.news(connection)
         except OSError:
             pass  # the client has left, as some servers say it
         except (CursorAhead, LogCutBack) as error:
             self._problem = problem_of(error)
-            log.warning("stream_interrupted", run_id=self._format.run_id, reason=str(error))
+            log.warning("stream_interrupted", run_id=run_id, reason=str(error))
         except TransportError as error:
-            log.warning("stream_interrupted", run_id=self._format.run_id, reason=str(error))
+            log.warning("stream_interrupted", run_id=run_id, reason=str(error))
         except Exception as error:
-            log.error("stream_failed", run_id=self._format.run_id, traceback=plain(error))
+            log.error("stream_failed", run_id=run_id, traceback=plain(error))
         return False
-
-    async def _send(self, send: Send, chunk: bytes) -> None:
-        self._sent = asyncio.get_running_loop().time()
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def _keep_alive(self, send: Send, scope: anyio.CancelScope) -> None:
-        """Send a comment after each silence; cut the client when not even that can be written."""
-        loop = asyncio.get_running_loop()
-        while True:
-            silence = loop.time() - self._sent
-            if silence < PING_S:
-                await anyio.sleep(PING_S - silence)
-                continue
-            with anyio.move_on_after(STALL_S) as patience:
-                await self._send(send, self._format.ping)
-            if patience.cancelled_caught:
-                log.warning("stream_stalled", run_id=self._format.run_id)
-                scope.cancel()
-                return

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from greenroom import Workflow, workflow
 from greenroom.runtime.http.ag_ui import AgUi
+from greenroom.runtime.http.envelope import Envelope, Framed
 from greenroom.runtime.http.formats import Message
 from greenroom.runtime.http.ui_message import UiMessage
 from greenroom.runtime.log import fold_output
@@ -80,7 +81,8 @@ def stored(*records: Record) -> list[Stored]:
 
 
 def told(message: Message, log: list[Stored]) -> list[Any]:
-    lines = (message.begin() + b"".join(message.tell(log))).split(b"\n\n")
+    batch = [Framed(record, Envelope("r", "t")) for record in log]
+    lines = (message.begin() + b"".join(message.tell(batch))).split(b"\n\n")
     return [msgspec.json.decode(line.removeprefix(b"data: ")) for line in lines if line.startswith(b"data: {")]
 
 

@@ -95,11 +95,12 @@ async def test_cancelling_serve_ends_streams_and_then_the_server(anyio_backend: 
 
         async def follow(url: str) -> None:
             async with client.stream("GET", f"{url}/v1/runs/{run.run_id}/events") as response:
-                lines.extend([line async for line in response.aiter_lines()])
+                async for line in response.aiter_lines():
+                    lines.append(line)
 
         async with served(app) as url:
             group.start_soon(follow, url)
-            while not len(app.state.streams):
+            while "event: run.queued" not in lines:
                 await anyio.lowlevel.checkpoint()
             stopping = time.monotonic()
         assert time.monotonic() - stopping < 1.5

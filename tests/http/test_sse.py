@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from greenroom.runtime.http.sse import CHUNK_BYTES, Envelope, joined
+from greenroom.runtime.http.envelope import Envelope, Framed
+from greenroom.runtime.http.sse import CHUNK_BYTES, joined
 from greenroom.runtime.log import Output, fold_output
 from greenroom.runtime.records import OutputDelta, OutputReset, RunCompleted, decode, encode
 from greenroom.transports import Stored
@@ -207,12 +208,12 @@ async def test_wherever_a_reader_is_cut_it_resumes_without_gap_or_duplicate(hous
 def test_a_frame_is_one_line_whatever_the_body_looks_like() -> None:
     """A line break in a body would end the event, and what follows it would be read as a field."""
     stored = Stored(7, 1.5, "status", b'{"step":"s",\r\n"message":\n"id: 9"}')
-    frame = Envelope("r", "t").frame(stored)
+    frame = Framed(stored, Envelope("r", "t")).frame
     head, event, data, *rest = frame.split(b"\n")
     assert (head, event, rest) == (b"id: 7", b"event: status", [b"", b""])
     assert msgspec.json.decode(data.removeprefix(b"data: "))["data"] == {"step": "s", "message": "id: 9"}
     assert b"\n" not in Envelope("r", "t").wrap(Stored(1, 1.0, "evil\nid: 9", b"{}"))
-    assert Envelope("r", "t").frame(Stored(1, 1.0, "evil\nid: 9", b"{}")).count(b"\n") == 4
+    assert Framed(Stored(1, 1.0, "evil\nid: 9", b"{}"), Envelope("r", "t")).frame.count(b"\n") == 4
 
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 100))

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from greenroom import workflow
 from greenroom.runtime.http import ApiOptions, api
-from greenroom.runtime.http.sse import PING_S, STALL_S
+from greenroom.runtime.http.connection import PING_S, STALL_S
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing.clock import virtual_backend
 from greenroom.transports import Transport, open_transport

@@ -1,0 +1,95 @@
+"""Requests that are answered at once: how many runs a second, and how long answers take while workers are busy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import count
+
+from .fanout import at
+from .wire import Caller, caller, get, post
+
+WIDTH = 64
+"""Connections that create runs at once."""
+
+START = b'{"input":{"topic":"tea"}}'
+BUSY_RUNS, BUSY_STEPS = 300, 60
+
+
+async def created(port: int, path: str, seconds: float) -> float:
+    """Create what a POST creates, on all connections as fast as answers come; how many a second."""
+    callers = [await caller(port) for _ in range(WIDTH)]
+    request, made = post(path, START), 0
+    end = time.perf_counter() + seconds
+
+    async def lane(calling: Caller) -> None:
+        nonlocal made
+        while time.perf_counter() < end:
+            status, answer = await calling.call(request)
+            if status != 202:
+                raise RuntimeError(answer.decode())
+            made += 1
+
+    start = time.perf_counter()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for calling in callers:
+                group.create_task(lane(calling))
+    finally:
+        for calling in callers:
+            calling.close()
+    return made / (time.perf_counter() - start)
+
+
+class Probe:
+    """Looks at a run, and starts one, at a pace that does not load the API."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def p99_ms(self, seconds: float, per_s: float = 100.0) -> float:
+        """Ask for so long; the 99th percentile of the answers' times, milliseconds."""
+        calling = await caller(self._port)
+        body = b'{"input":{"topic":"tea"},"delay_s":3600}'  # never due while this is measured
+        _, answer = await calling.call(post("/v1/workflows/told/runs", body))
+        run_id = answer.partition(b'"id":"')[2].partition(b'"')[0].decode()
+        requests = (get(f"/v1/runs/{run_id}"), get(f"/v1/runs/{run_id}/events?after=0", "application/json"))
+        took: list[float] = []
+        start = time.perf_counter()
+        for number in count():
+            due = start + number / per_s
+            if due > start + seconds:
+                break
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            asked = time.perf_counter()
+            request = post("/v1/workflows/told/runs", body) if number % 4 == 3 else requests[number % 2]
+            status, answer = await calling.call(request)
+            took.append(time.perf_counter() - asked)
+            if status not in (200, 202):
+                raise RuntimeError(answer.decode())
+        calling.close()
+        return at(sorted(took), 0.99) * 1e3
+
+    async def saturate(self) -> None:
+        """Give the workers more to do than they can in the next seconds."""
+        calling = await caller(self._port)
+        body = f'{{"input":{{"steps":{BUSY_STEPS}}},"tags":["busy"]}}'.encode()
+        for _ in range(BUSY_RUNS):
+            await calling.call(post("/v1/workflows/busy/runs", body))
+        calling.close()
+
+    async def finished(self) -> bool:
+        """Wait until the workers have nothing to do; whether they had when this was called."""
+        calling = await caller(self._port)
+        looks = 0
+        while True:
+            left = [
+                await calling.call(get(f"/v1/runs?tag=busy&limit=1&status={status}"))
+                for status in ("queued", "running")
+            ]
+            if all(b'"data":[]' in answer for _, answer in left):
+                break
+            looks += 1
+            await asyncio.sleep(0.1)
+        calling.close()
+        return looks > 0
