@@ -22,6 +22,7 @@ from ...transports.sqlite_schema import WAL_RESET_BUG
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
 from ..http import ApiOptions
+from ..http.options import LIMITS
 from ..http.serve import beyond_loopback
 from ..listener import AddressUnavailable, listen
 from ..router import MissingKey, RouterConfig, RouterError
@@ -37,6 +38,7 @@ OTHER_VARIABLES = {
     "GREENROOM_TOKEN",
     "GREENROOM_SHARE",
     "GREENROOM_VENV",
+    *LIMITS,
     *(f"GREENROOM_{provider}_{limit}" for provider in ("OPENAI", "GEMINI") for limit in ("RPM", "TPM")),
 }
 """Variables that are no settings of the command line, but mean something."""

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from ..errors import ConfigInvalid
 
 TOKEN_VARIABLE = "GREENROOM_TOKEN"  # noqa: S105 - the variable's name
+LIMITS = {f"GREENROOM_{name.upper()}": name for name in ("max_streams", "max_client_streams")}
+"""Variables that set a limit, and which."""
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "testserver")
 
 
@@ -62,5 +65,17 @@ class ApiOptions:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> ApiOptions:
-        """Take the defaults, with the token of `GREENROOM_TOKEN` where it is set."""
-        return cls(token=environ.get(TOKEN_VARIABLE) or None)
+        """Take the defaults, with the token of `GREENROOM_TOKEN` and the limits of `LIMITS` where they are set.
+
+        Raises:
+            ConfigInvalid: names the variable and the fix.
+        """
+        return cls(token=environ.get(TOKEN_VARIABLE) or None, **_limits(environ))
+
+
+def _limits(environ: Mapping[str, str]) -> dict[str, int]:
+    given = {name: environ[variable] for variable, name in LIMITS.items() if environ.get(variable)}
+    for name, value in given.items():
+        if not (value.isascii() and value.isdecimal() and int(value)):
+            raise ConfigInvalid(f"GREENROOM_{name.upper()}: is {value!r}, must be a whole number from 1 on")
+    return {name: int(value) for name, value in given.items()}

@@ -18,6 +18,7 @@ from greenroom.runtime.http import ApiOptions
         ({"max_body_bytes": 0}, "max_body_bytes"),
         ({"max_depth": 0}, "max_depth"),
         ({"max_streams": -1}, "max_streams"),
+        ({"max_client_streams": 0}, "max_client_streams"),
         ({"max_wait_s": -1.0}, "max_wait_s"),
         ({"hosts": "localhost"}, "hosts"),
         ({"origins": ("app.example",)}, "origins"),
@@ -33,3 +34,11 @@ def test_the_token_comes_from_the_environment_and_is_in_no_repr() -> None:
     assert options.token == "correct-horse-battery"
     assert "horse" not in repr(options)
     assert ApiOptions.from_env({"GREENROOM_TOKEN": ""}).token is None
+
+
+def test_limits_of_streams_come_from_the_environment() -> None:
+    options = ApiOptions.from_env({"GREENROOM_MAX_STREAMS": "20000", "GREENROOM_MAX_CLIENT_STREAMS": "500"})
+    assert (options.max_streams, options.max_client_streams) == (20_000, 500)
+    for wrong in ("many", "0", "-1", "1.5"):
+        with pytest.raises(ConfigInvalid, match=r"GREENROOM_MAX_CLIENT_STREAMS: .* must be a whole number"):
+            ApiOptions.from_env({"GREENROOM_MAX_CLIENT_STREAMS": wrong})
