@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 
-ID = re.compile(rb"id: (\d+)\nevent")
+ID = re.compile(rb"id: (\d+)\S*\nevent")
 LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 

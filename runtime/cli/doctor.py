@@ -15,6 +15,7 @@ import msgspec
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
 from ..facade import Runtime
+from ..http.options import LIMITS
 from ..http.serve import beyond_loopback
 from ..listener import AddressUnavailable, listen
 from .finding import Finding
@@ -33,6 +34,7 @@ OTHER_VARIABLES = {
     "GREENROOM_TOKENS",
     "GREENROOM_SHARE",
     "GREENROOM_VENV",
+    *LIMITS,
     *(f"GREENROOM_{provider}_{limit}" for provider in ("OPENAI", "GEMINI") for limit in ("RPM", "TPM")),
 }
 """Variables that are no settings of the command line, but mean something."""

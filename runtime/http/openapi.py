@@ -42,7 +42,7 @@ _EVERYWHERE = (
 _MUTATION = (Kind.MALFORMED, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_TYPE, Kind.INVALID_INPUT)
 _START = (*_MUTATION, Kind.INVALID_PARAMETER, Kind.UNKNOWN_WORKFLOW, Kind.RUN_EXISTS, Kind.KEY_REUSED)
 _READ = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.INVALID_PARAMETER)
-_FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
+_FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.TOO_MANY_STREAMS, Kind.BUSY)
 
 
 def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
@@ -253,8 +253,17 @@ def _chat_paths(workflows: Workflows) -> Json:
 
     key = _key("The same key and message give the same run for ever.")
     body: Json = {"parameters": [key], "requestBody": {"required": True, "content": _content(_ref("ChatTurn"))}}
-    answer = item("post", "chat", "Answer a message.", {"200": stream}, *_START, Kind.BUSY, **body)
-    resume = item("get", "resume_chat", "Tell the answer that is given, from its start.", _followed(stream), Kind.BUSY)
+    answer = item(
+        "post", "chat", "Answer a message.", {"200": stream}, *_START, Kind.TOO_MANY_STREAMS, Kind.BUSY, **body
+    )
+    resume = item(
+        "get",
+        "resume_chat",
+        "Tell the answer that is given, from its start.",
+        _followed(stream),
+        Kind.TOO_MANY_STREAMS,
+        Kind.BUSY,
+    )
     stopped = {"202": _json("It will stop.", _ref("RunObject")), "204": _empty("Nothing answers.")}
     stop = item("post", "stop_chat", "Cancel what answers in a chat.", stopped, Kind.CROSS_SITE)
     return {

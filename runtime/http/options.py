@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigInvalid
 from .tokens import Token, Tokens, read_tokens
 
 TOKEN_VARIABLE = "GREENROOM_TOKEN"  # noqa: S105 - the variable's name
 TOKENS_VARIABLE = "GREENROOM_TOKENS"
+LIMITS = {f"GREENROOM_{name.upper()}": name for name in ("max_streams", "max_client_streams")}
+"""Variables that set a limit, and which."""
+
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "testserver")
 
 
@@ -90,14 +94,23 @@ class ApiOptions:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str], tokens: tuple[Token, ...] = ()) -> ApiOptions:
-        """Take the defaults, with the token of `GREENROOM_TOKEN` and those of the file that `GREENROOM_TOKENS` names.
+        """Take the defaults, with the tokens of the environment and the limits of `LIMITS` where they are set.
 
         Args:
-            environ: the environment.
+            environ: the environment: `GREENROOM_TOKEN` is a token, `GREENROOM_TOKENS` names a file of them.
             tokens: those that are configured elsewhere; the file goes before them.
 
         Raises:
             ConfigInvalid: names the variable or the file, and the fix.
         """
         path = environ.get(TOKENS_VARIABLE)
-        return cls(token=environ.get(TOKEN_VARIABLE) or None, tokens=read_tokens(Path(path)) if path else tokens)
+        told = read_tokens(Path(path)) if path else tokens
+        return cls(token=environ.get(TOKEN_VARIABLE) or None, tokens=told, **_limits(environ))
+
+
+def _limits(environ: Mapping[str, str]) -> dict[str, Any]:
+    given = {name: environ[variable] for variable, name in LIMITS.items() if environ.get(variable)}
+    for name, value in given.items():
+        if not (value.isascii() and value.isdecimal() and int(value)):
+            raise ConfigInvalid(f"GREENROOM_{name.upper()}: is {value!r}, must be a whole number from 1 on")
+    return {name: int(value) for name, value in given.items()}

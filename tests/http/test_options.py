@@ -22,6 +22,7 @@ from greenroom.runtime.http.tokens import Tokens
         ({"max_headers": 0}, "max_headers"),
         ({"max_header_bytes": 0}, "max_header_bytes"),
         ({"max_streams": -1}, "max_streams"),
+        ({"max_client_streams": 0}, "max_client_streams"),
         ({"max_wait_s": -1.0}, "max_wait_s"),
         ({"hosts": "localhost"}, "hosts"),
         ({"origins": ("app.example",)}, "origins"),
@@ -42,3 +43,11 @@ def test_the_token_comes_from_the_environment_and_only_its_digest_is_kept() -> N
     assert "horse" not in str([getattr(options, name) for name in options.__slots__])
     assert not ApiOptions.from_env({"GREENROOM_TOKEN": ""}).secured
     assert dataclasses.replace(options, max_depth=3).tokens == options.tokens
+
+
+def test_limits_of_streams_come_from_the_environment() -> None:
+    options = ApiOptions.from_env({"GREENROOM_MAX_STREAMS": "20000", "GREENROOM_MAX_CLIENT_STREAMS": "500"})
+    assert (options.max_streams, options.max_client_streams) == (20_000, 500)
+    for wrong in ("many", "0", "-1", "1.5"):
+        with pytest.raises(ConfigInvalid, match=r"GREENROOM_MAX_CLIENT_STREAMS: .* must be a whole number"):
+            ApiOptions.from_env({"GREENROOM_MAX_CLIENT_STREAMS": wrong})
