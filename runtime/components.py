@@ -96,6 +96,13 @@ class Places:
         self._taken = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
+    def take_free(self) -> bool:
+        """Take a place if that needs no waiting."""
+        if self._rate is not None or self._taken >= self._limit:
+            return False
+        self._taken += 1
+        return True
+
     async def take(self, attempt: Performing) -> None:
         """Wait for a place.
 
@@ -255,7 +262,8 @@ class Components:
         places = self._places.get(target)
         if places is None:
             places = self._places[target] = Places(target)
-        await places.take(attempt)
+        if not places.take_free():
+            await places.take(attempt)
         try:
             if isinstance(target, Component) and target.resource is not None:
                 pool = self._pools.get(target) or await self._make(target)

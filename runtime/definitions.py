@@ -72,6 +72,8 @@ class Definition(Generic[P, R]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The call's arguments by name, with defaults filled in."""
+        if not kwargs and len(args) == len(self._names) == len(self._positional):
+            return dict(zip(self._positional, args, strict=True))
         given = dict(zip(self._positional, args, strict=False))
         arguments = self._defaults | given | kwargs
         if len(given) < len(args) or not given.keys().isdisjoint(kwargs) or arguments.keys() != self._names:

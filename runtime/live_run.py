@@ -14,14 +14,14 @@ import asyncio
 import enum
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
 import msgspec
 import structlog
 
-from ..actors import Mailbox
+from ..actors import Actor, Mailbox
 from ..transports import Claim, Finish, HandOver, Park, RunState, Stored, Transport, control_topic
 from .appender import Appender
 from .components import Components
@@ -54,6 +54,9 @@ log = structlog.get_logger("greenroom.run")
 MAX_LOST_LEASES = 20
 """A run that lost this many workers without a result between is ended as failed: it is likely what kills them."""
 
+EAR_S = 0.05
+"""How old a run is, seconds, when it begins to listen for control records; until then its steps' questions suffice."""
+
 LOOK_S = 60.0
 """How long a run trusts that no hint means no control record, seconds; the heartbeat looks more often."""
 
@@ -75,6 +78,21 @@ class Parking(msgspec.Struct, frozen=True):
     waiting_on: str
     due: float
     seen: int
+
+
+class Ear(Actor[float]):
+    """Hears of control records from when it is told to. Costs next to nothing until then: most runs are short.
+
+    Args:
+        listen: does so, until canceled.
+    """
+
+    def __init__(self, listen: Callable[[], Awaitable[None]]) -> None:
+        self._listen = listen
+
+    async def receive(self, message: float) -> None:
+        """Listen."""
+        await self._listen()
 
 
 class LiveRun:
@@ -129,6 +147,7 @@ class LiveRun:
         self._park_timer: asyncio.TimerHandle | None = None
         self._parking: Parking | None = None
         self._stop: Stop | None = None
+        self.control = Ear(self._listen)
         self._scope = anyio.CancelScope()
         self._loaded = anyio.Event()
         self._ended = False
@@ -136,6 +155,13 @@ class LiveRun:
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
         structlog.contextvars.bind_contextvars(run_id=self.run_id, actor=mailbox.path)
+        listen = asyncio.get_running_loop().call_later(EAR_S, lambda: self.control.context.ref.tell(EAR_S))
+        try:
+            await self._execute()
+        finally:
+            listen.cancel()
+
+    async def _execute(self) -> None:
         await self._load()
         queued = self.journal.queued
         assert queued is not None, "a log begins with run.queued"
@@ -157,8 +183,8 @@ class LiveRun:
         if queued.parent and self._ended:
             await tell_parent(self._transport, queued.parent, self.run_id)
 
-    async def control(self, mailbox: Mailbox[Any]) -> None:
-        """Run the actor: read control records when hinted at."""
+    async def _listen(self) -> None:
+        """Read control records when hinted at."""
         await self._loaded.wait()
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:

@@ -55,11 +55,8 @@ def identify_by_key(scope: str, name: str, key: str) -> str:
 
 
 def _identity(name: str, *parts: bytes) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return f"{name}-{digest.hexdigest()}"
+    data = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    return f"{name}-{hashlib.blake2b(data, digest_size=8).hexdigest()}"
 
 
 class Journal:

@@ -30,7 +30,7 @@ def to_json(value: object, what: str) -> bytes:
         PayloadInvalid: it has no JSON form, or is larger than `LIMIT_BYTES`.
     """
     try:
-        data = msgspec.json.encode(value, enc_hook=_dump, order="deterministic")
+        data = _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PayloadInvalid(f"{what} cannot be written to the log: {error}; return plain data instead") from error
     if len(data) > LIMIT_BYTES:
@@ -67,6 +67,9 @@ def _dump(value: Any) -> Any:
     if callable(dump):
         return dump(mode="json")
     raise TypeError(f"objects of type {type(value).__qualname__} have no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_dump, order="deterministic")
 
 
 def _load(type_: Any, value: Any) -> Any:

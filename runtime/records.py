@@ -352,9 +352,15 @@ class Event(msgspec.Struct, frozen=True):
         return self.record.named if isinstance(self.record, Unknown) else self.record.kind
 
 
-def encode(record: Record) -> Entry:
+class Encoded(Entry, frozen=True):
+    """A record as a transport takes it, which remembers what it was."""
+
+    record: Record
+
+
+def encode(record: Record) -> Encoded:
     """The record as a transport takes it."""
-    return Entry(record.kind, _encoder.encode(record))
+    return Encoded(record.kind, _encoder.encode(record), record)
 
 
 def decode(stored: Stored) -> Event:

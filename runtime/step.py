@@ -264,16 +264,16 @@ class Steps:
 
     def _begin(self, parent: Attempt) -> None:
         """A step begins to be at work, and who called it is idle meanwhile."""
+        self.waits.work()
         parent.waiting += 1
         if parent.waiting == 1:
             self.waits.rest()
-        self.waits.work()
 
     def _cease(self, parent: Attempt) -> None:
-        self.waits.rest()
         parent.waiting -= 1
         if parent.waiting == 0:
             self.waits.work()
+        self.waits.rest()
 
     async def _board(self, step: str) -> None:
         """Wait until no other call with this identity (by key) is under way: they go one after the other."""
@@ -317,9 +317,10 @@ class Steps:
             ) from error
 
     async def _perform(self, call: _Call) -> Any:
-        cached = await self._cached(call)
-        if cached is not None:
-            return await self._complete(call, await self._open(call), cached, 0.0, "cache")
+        if call.policies.cache is not None:
+            cached = await self._transport.cache_get(_cache_key(call))
+            if cached is not None:
+                return await self._complete(call, await self._open(call), msgspec.Raw(cached), 0.0, "cache")
         total_s = call.policies.timeout.total_s
         if total_s is None:
             return await self._try(call, math.inf)
@@ -340,8 +341,10 @@ class Steps:
             if self.draining:
                 with self.waits.resting():
                     await anyio.sleep_forever()
-            left = deadline - await self._transport.now() if deadline < math.inf else math.inf
-            attempt = await self._open(call, asyncio.get_running_loop().time() + left)
+            ends = math.inf
+            if deadline < math.inf:
+                ends = asyncio.get_running_loop().time() + deadline - await self._transport.now()
+            attempt = await self._open(call, ends)
             began = time.perf_counter()
             try:
                 value = await self._components.perform(call.target, call.arguments, attempt)
@@ -349,7 +352,8 @@ class Steps:
             except Exception as caught:
                 error = caught
             else:
-                await self._remember(call, raw)
+                if call.policies.cache is not None:
+                    await self._transport.cache_put(_cache_key(call), bytes(raw), ttl_s=call.policies.cache.ttl_s)
                 return await self._complete(call, attempt, raw, time.perf_counter() - began, "component")
             if getattr(error, "code", None) == RESTART and restarts < MOST_RESTARTS:
                 restarts += 1
@@ -385,7 +389,8 @@ class Steps:
         )
         self.journal.begin(call.step, call.parent.step, number)
         await self.writer.start(*records, ahead=self.journal.lost_leases > 0)
-        await self.tenure.held()
+        if self.tenure.over:
+            await self.tenure.held()
         timeout_s = call.policies.timeout.attempt_s
         return Attempt(self, call.step, number, call.parent, call.target.name, deadline, timeout_s)
 
@@ -411,16 +416,6 @@ class Steps:
         failure = describe(error, step)
         await self._fail(step, attempt, failure, call.parent, *records)
         raise StepFailed(call.target.name, failure) from error
-
-    async def _cached(self, call: _Call) -> msgspec.Raw | None:
-        if call.policies.cache is None:
-            return None
-        found = await self._transport.cache_get(_cache_key(call))
-        return None if found is None else msgspec.Raw(found)
-
-    async def _remember(self, call: _Call, raw: msgspec.Raw) -> None:
-        if call.policies.cache is not None:
-            await self._transport.cache_put(_cache_key(call), bytes(raw), ttl_s=call.policies.cache.ttl_s)
 
 
 def _cache_key(call: _Call) -> str:

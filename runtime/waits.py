@@ -218,7 +218,7 @@ class Waits:
     """What one run is doing under one lease: how many of its attempts are at work, and what the others wait for.
 
     Args:
-        changed: called when something begins or ceases to be at work.
+        changed: called when the first thing begins to be at work, or the last one ceases.
     """
 
     def __init__(
@@ -264,12 +264,14 @@ class Waits:
     def work(self) -> None:
         """Something begins to be at work."""
         self.active += 1
-        self._changed()
+        if self.active == 1:
+            self._changed()
 
     def rest(self) -> None:
         """Something ceases to be at work."""
         self.active -= 1
-        self._changed()
+        if self.active == 0:
+            self._changed()
 
     def hear(self) -> None:
         """Control records have come: whoever waits looks again."""

@@ -280,7 +280,7 @@ class Worker:
         parts = (
             ChildSpec(name="log", start=lambda: run.writer, restart=Restart.TRANSIENT),
             ChildSpec(name="body", start=body, restart=Restart.TRANSIENT, shutdown=0, significant=True),
-            ChildSpec(name="control", start=run.control, restart=Restart.TRANSIENT, shutdown=0),
+            ChildSpec(name="control", start=lambda: run.control, restart=Restart.TRANSIENT, shutdown=0),
         )
         tree = SupervisorSpec(
             name=run_id,

@@ -39,6 +39,7 @@ from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
     CONTROL,
     LIVE,
+    ONE,
     RUN,
     Head,
     advance,
@@ -203,7 +204,8 @@ class SqliteTransport:
         return await self._engine.read(work)
 
     async def run(self, run_id: str) -> Run:
-        return await self._engine.read(lambda db: get(db, run_id))
+        row = self._engine.glance(ONE, (run_id,))
+        return run_of(row) if row is not None else await self._engine.read(lambda db: get(db, run_id))
 
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
@@ -378,8 +380,10 @@ class SqliteTransport:
 
     @asynccontextmanager
     async def watch(self, *topics: str) -> AsyncIterator[Watch]:
+        watched = self._board.watched
         async with self._board.watch(*topics) as watch:
-            self._engine.look()
+            if not watched:
+                self._engine.look()
             yield watch
 
 

@@ -16,30 +16,16 @@ from ...transports import (
     Finish,
     Park,
     Run,
-    Stored,
     StoreUnavailable,
     Transition,
     Transport,
     TransportError,
 )
 from .. import records
-from ..records import Record, decode
+from ..records import Encoded, Record
 from . import names
 from .meters import Meters
 from .spans import error_type
-
-HEARD = frozenset(
-    cls.kind
-    for cls in (
-        records.LeaseTaken,
-        records.StepStarted,
-        records.StepRetrying,
-        records.StepCompleted,
-        records.StepFailed,
-        records.LLMCall,
-    )
-)
-"""Records that something is measured by."""
 
 
 class Work:
@@ -97,8 +83,8 @@ class Watched:
             work = self._work.get(append.lease.run_id)
             if refusal is None and work is not None:
                 for entry in append.entries:
-                    if entry.kind in HEARD:
-                        self._hear(work, decode(Stored(0, 0.0, entry.kind, entry.body)).record)
+                    if isinstance(entry, Encoded):
+                        self._hear(work, entry.record)
                 if append.to is not None:
                     self._transit(work, append.to)
             elif isinstance(refusal, StoreUnavailable) and isinstance(append.to, Finish):

@@ -122,7 +122,7 @@ async def crash_everywhere(workflow: Cast[P, R], *args: P.args, **kwargs: P.kwar
 
 
 async def crash_twice_everywhere(workflow: Cast[P, R], *args: P.args, **kwargs: P.kwargs) -> list[Trial]:
-    """Like `crash_everywhere`, and the worker that takes over is lost at each of its appends too: n * n trials.
+    """Like `crash_everywhere`, and the worker that takes over is lost after each of its appends too: n * n / 2 trials.
 
     Raises:
         AssertionError: a trial ended otherwise than the clean run, or broke a law; says which.
@@ -139,8 +139,8 @@ async def _crash(troupe: Sequence[Workflow[..., Any]], data: bytes, *, pairs: bo
             if not trial.cut_after:
                 break
             trials.append(_like(trial, clean))
-            for second in itertools.count(1) if pairs else ():
-                trial = await _trial(troupe, data, first, second, stands=stands)
+            for second in itertools.count(1) if pairs and stands else ():
+                trial = await _trial(troupe, data, first, second)
                 if not trial.then_after:
                     break
                 trials.append(_like(trial, clean))

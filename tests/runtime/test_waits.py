@@ -438,6 +438,8 @@ async def test_a_drain_parks_what_only_waits(house: House) -> None:
     assert (await home.runs.transport.run(run.run_id)).state is RunState.WAITING
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 async def test_waits_survive_a_crash_at_every_append() -> None:
     @workflow
     async def story(title: str) -> str:
