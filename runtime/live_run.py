@@ -188,7 +188,8 @@ class LiveRun:
         await self._loaded.wait()
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
-                await self.writer.read_control()
+                if (await self._transport.run(self.run_id)).control_seq > self.writer.seen:
+                    await self.writer.read_control()
                 await hints.wait(LOOK_S)
 
     async def poke(self, control_seq: int) -> None:

@@ -9,6 +9,8 @@ first, so that a refused operation has written nothing).
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import secrets
 import sqlite3
@@ -37,12 +39,14 @@ from .hints import Board
 from .reservoirs import draw
 from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
-    CONTROL,
+    HEADS,
     LIVE,
     ONE,
+    RECORD,
     RUN,
     Head,
     advance,
+    decode_heads,
     decode_lane,
     encode_lane,
     get,
@@ -96,6 +100,7 @@ class SqliteTransport:
         self._engine = engine
         self._board = board
         self._clock = clock
+        self._heads = Heads(engine)
 
     def statistics(self) -> Statistics:
         """Return how many operations have shared how many commits."""
@@ -172,8 +177,7 @@ class SqliteTransport:
         return refusals
 
     async def may_append(self, lease: Lease, *, seen: int) -> bool:
-        row = self._engine.glance(CONTROL, (lease.run_id, lease.owner, lease.fence))
-        return row is not None and row[0] <= seen
+        return _accepts(await self._heads.of(lease.run_id), lease, seen)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
@@ -191,6 +195,10 @@ class SqliteTransport:
 
     async def read(self, run_id: str, after: int = 0, limit: int = 1000, *, control: bool = False) -> list[Stored]:
         only = "AND control = 1" if control else ""
+        if limit == 1 and not control:
+            row = self._engine.glance(RECORD, (run_id, after))
+            if row is not None:
+                return [Stored(*row)]
 
         def work(db: sqlite3.Connection) -> list[Stored]:
             rows = db.execute(
@@ -385,6 +393,48 @@ class SqliteTransport:
             if not watched:
                 self._engine.look()
             yield watch
+
+
+class Heads:
+    """What rows of runs say now, asked on the loop's own thread.
+
+    Of those who ask in one turn of the loop the first is answered at once, and the others together when the turn is
+    over: each look at the file may cost a wait for the writing thread.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._asked: list[tuple[str, asyncio.Future[Head | None]]] | None = None
+
+    async def of(self, run_id: str) -> Head | None:
+        """Return the head of a run's row; None if there is none, or it could not be read at once."""
+        if self._asked is None:
+            self._asked = []
+            self._loop.call_soon(self._look)
+            return self._read([run_id]).get(run_id)
+        answer: asyncio.Future[Head | None] = self._loop.create_future()
+        self._asked.append((run_id, answer))
+        return await answer
+
+    def _look(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked:
+            heads = self._read([run_id for run_id, _ in asked])
+            for run_id, answer in asked:
+                if not answer.done():
+                    answer.set_result(heads.get(run_id))
+
+    def _read(self, run_ids: Sequence[str]) -> dict[str, Head]:
+        return decode_heads(self._engine.glance(HEADS, (json.dumps(run_ids),)))
+
+
+def _accepts(head: Head | None, lease: Lease, seen: int | None) -> bool:
+    return (
+        head is not None
+        and (head.state, head.owner, head.fence) == ("running", lease.owner, lease.fence)
+        and (seen is None or head.control_seq <= seen)
+    )
 
 
 def _refusal(db: sqlite3.Connection, append: Append, head: Head | None) -> TransportError | None:

@@ -32,8 +32,7 @@ HEADS = (
 SIZES = (64, 16, 4, 2, 1)
 """How many rows one statement writes."""
 
-CONTROL = "SELECT control_seq FROM runs WHERE run_id = ? AND owner = ? AND fence = ? AND state = 'running'"
-"""Of a run, if it is under this lease."""
+RECORD = "SELECT seq, ts, kind, body FROM records WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT 1"
 
 LIVE = "state IN ('queued', 'running', 'waiting')"
 
@@ -122,8 +121,12 @@ _heads = msgspec.json.Decoder(list[Head])
 
 def read_heads(db: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, Head]:
     """Return the heads of those of these runs that there are, by one step of one statement."""
-    (found,) = db.execute(HEADS, (json.dumps(run_ids),)).fetchone()
-    return {head.run_id: head for head in _heads.decode(found)}
+    return decode_heads(db.execute(HEADS, (json.dumps(run_ids),)).fetchone())
+
+
+def decode_heads(row: Sequence[Any] | None) -> dict[str, Head]:
+    """Read what `HEADS` says; nothing of nothing."""
+    return {head.run_id: head for head in _heads.decode(row[0])} if row is not None else {}
 
 
 def insert(

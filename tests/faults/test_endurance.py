@@ -115,6 +115,7 @@ async def test_an_order_survives_the_loss_of_its_worker_at_every_record(bank: Ba
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_an_order_survives_the_loss_of_two_workers_at_every_pair_of_records(bank: Bank) -> None:
     trials = await crash_twice_everywhere(short_order, 1)
     assert len(trials) > 50
