@@ -161,7 +161,7 @@ class RedisTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
-        answer = await self._begin(Append(lease, entries, to, seen))
+        answer = await self._begin(Append(lease, entries, to, seen), row_wanted=True)
         refusal = _refusal(answer, lease.run_id)
         if refusal is not None:
             raise refusal
@@ -181,7 +181,7 @@ class RedisTransport:
                 answer.cancel()
         return refusals
 
-    def _begin(self, append: Append) -> asyncio.Future[Any]:
+    def _begin(self, append: Append, *, row_wanted: bool = False) -> asyncio.Future[Any]:
         lease = append.lease
         if self._session.ended(lease.owner):
             return self._writes.answered([b"fenced"])
@@ -194,19 +194,13 @@ class RedisTransport:
             b"" if append.seen is None else b"%d" % append.seen,
             self._nonce(),
             *_transition(append.to),
+            b"%d" % row_wanted,
             *_flat(append.entries),
         )
 
     async def may_append(self, lease: Lease, *, seen: int) -> bool:
-        row = self._base + b"run:" + _text(lease.run_id)
-        state, owner, fence, control = await self._reads.command(
-            b"HMGET", row, b"state", b"owner", b"fence", b"control"
-        )
-        return (
-            (state, owner, fence) == (b"running", _text(lease.owner), b"%d" % lease.fence)
-            and int(control) <= seen
-            and not self._session.ended(lease.owner)
-        )
+        about = (_text(lease.run_id), _text(lease.owner), b"%d" % lease.fence, b"%d" % seen)
+        return await self._try(scripts.may_append, *about) == 1 and not self._session.ended(lease.owner)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         answer = await self._ask(scripts.post, _text(run_id), self._nonce(), *_flat(entries))

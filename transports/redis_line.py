@@ -34,6 +34,9 @@ BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh before it takes no more calls, bytes."""
 
+PATIENT = 16
+"""How many answers have to come within `timeout_s`, and the next as many within as long again."""
+
 SAYS = 5
 """Which word of a script's call says whether it was sent before."""
 
@@ -220,8 +223,9 @@ class Line:
             packed += _call(words).packed(self.session)
         async with asyncio.timeout(settings.timeout_s) as limited:
             await connection.send_packed_command([b"".join(packed)], check_health=False)
-            for _ in range(len(batch) + waits):
-                limited.reschedule(self._loop.time() + settings.timeout_s)
+            for n in range(len(batch) + waits):
+                if n % PATIENT == 0:
+                    limited.reschedule(self._loop.time() + settings.timeout_s)
                 try:
                     answers.append(await connection.read_response())
                 except ResponseError as error:

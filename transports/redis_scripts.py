@@ -127,23 +127,24 @@ return {'ok', packed(id)}
 """
 
 APPEND = """
-local id, owner, fence, seen, nonce, to, state, due, waiting, parked_at = unpack(ARGV, 3, 12)
+local id, owner, fence, seen, nonce, to, state, due, waiting, parked_at, row_wanted = unpack(ARGV, 3, 13)
+local function done() return {'ok', row_wanted == '1' and packed(id) or nil} end
 local row = P .. 'run:' .. id
 local was = redis.call('HMGET', row, 'state', 'owner', 'fence', 'seq', 'control', 'lane', 'number', 'nonce')
 if not was[1] then return gone(id) end
-if again and (was[8] == nonce or written(P .. 'log:' .. id, nonce)) then return {'ok', packed(id)} end
+if again and (was[8] == nonce or written(P .. 'log:' .. id, nonce)) then return done() end
 if was[1] ~= 'running' or was[2] ~= owner or was[3] ~= fence then return {'fenced'} end
 local control = tonumber(was[5])
 if seen ~= '' and control > tonumber(seen) then return {'control', was[5]} end
 local seq = tonumber(was[4])
-for n = 13, #ARGV, 2 do
+for n = 14, #ARGV, 2 do
   seq = seq + 1
   write(P .. 'log:' .. id, seq, ARGV[n], ARGV[n + 1], nonce)
 end
 if to == '' then
   redis.call('HSET', row, 'seq', seq, 'updated', now)
   hint('log:' .. id)
-  return {'ok', packed(id)}
+  return done()
 end
 if to == 'park' and control > tonumber(parked_at) or to == 'hand over' then due = now end
 redis.call('HSET', row, 'seq', seq, 'updated', now, 'state', state, 'due', due, 'owner', '', 'nonce', nonce)
@@ -158,7 +159,14 @@ else
 end
 hint('log:' .. id)
 hint('ready')
-return {'ok', packed(id)}
+return done()
+"""
+
+MAY_APPEND = """
+local owner, fence, seen = unpack(ARGV, 4, 6)
+local was = redis.call('HMGET', P .. 'run:' .. ARGV[3], 'state', 'owner', 'fence', 'control')
+local held = was[1] == 'running' and was[2] == owner and was[3] == fence
+return held and tonumber(was[4]) <= tonumber(seen) and 1 or 0
 """
 
 POST = """
@@ -335,6 +343,7 @@ prune = Script(PRUNE, flags="allow-oom")
 draw = Script(DRAW)
 beat = Script(BEAT)
 forget = Script(FORGET, flags="allow-oom")
+may_append = Script(MAY_APPEND, flags="no-writes")
 read = Script(READ, flags="no-writes")
 run = Script(RUN, flags="no-writes")
 runs = Script(RUNS, flags="no-writes")
@@ -356,6 +365,7 @@ ALL = (
     draw,
     beat,
     forget,
+    may_append,
     read,
     run,
     runs,
