@@ -135,7 +135,7 @@ def test_a_worker_or_an_api_is_killed_every_second_and_nothing_is_lost_or_repeat
 @pytest.mark.timeout(120)
 def test_the_server_is_killed_twice_and_nothing_is_lost_or_repeated(tmp_path: Path, server: Node, start: Start) -> None:
     """The second time it stays away for longer than a lease: runs are taken up again."""
-    load = start("load", "load", "6", "calm")
+    load = start("load", "load", "60", "calm")
     until(lambda: lines(tmp_path / "effects") > 20)
     server.kill()
     server.start()
@@ -143,6 +143,7 @@ def test_the_server_is_killed_twice_and_nothing_is_lost_or_repeated(tmp_path: Pa
     server.kill()
     time.sleep(2 * LEASE_S)
     server.start()
+    (tmp_path / "enough").touch()
     ended_well(load, tmp_path / "load.log")
     assert check_load(tmp_path, server.url).takeovers > 0
 

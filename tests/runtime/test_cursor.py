@@ -59,7 +59,7 @@ async def seqs(batches: AsyncIterator[Sequence[Stored]]) -> list[int]:
 # --- what they say
 
 
-@given(st.integers(0, 2**53), st.sampled_from(["", "00000000", "5f3a91c2"]))
+@given(st.integers(0, 10**15 - 1), st.sampled_from(["", "00000000", "5f3a91c2"]))
 def test_a_cursor_is_read_as_it_was_written(seq: int, mark: str) -> None:
     assert read_cursor(str(Cursor(seq, mark))) == Cursor(seq, mark)
 
