@@ -85,7 +85,7 @@ class Control:
         if faults:
             self._ask("POST", "/faults", faults)
 
-    def outcome(self, makespan_s: float, answered: int, cpu_s: float) -> Outcome:
+    def outcome(self, makespan_s: float, failed: int, cpu_s: float) -> Outcome:
         """Add what the providers saw."""
         state, seen = self._ask("GET", "/state"), self._ask("GET", "/seen")
         bins = int(max((one["at"] for one in seen), default=0.0) / BIN_S) + 1
@@ -95,7 +95,7 @@ class Control:
             row[at] = (row[at][0] + 1, row[at][1] + (one["status"] != 200))
         return Outcome(
             makespan_s,
-            CALLS - answered,
+            failed,
             state["http_429"],
             sum(provider["requests"] for provider in state["providers"].values()),
             state["over_limit_windows"],
@@ -133,7 +133,7 @@ async def burst(control: Control, case: Case, ask: Ask, failure: type[Exception]
     except TimeoutError:
         pass
     makespan_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-    return await asyncio.to_thread(control.outcome, makespan_s, answered, cpu_s)
+    return await asyncio.to_thread(control.outcome, makespan_s, CALLS - answered, cpu_s)
 
 
 def measure(client: Callable[[list[str], Case], AbstractAsyncContextManager[Ask]], failure: type[Exception]) -> None:

@@ -42,8 +42,8 @@ class _Counted(Control):
     def begin(self, faults: list[str]) -> None:
         self.began.append(faults)
 
-    def outcome(self, makespan_s: float, answered: int, cpu_s: float) -> Outcome:
-        return Outcome(makespan_s, CALLS - answered, 0, answered, 0, cpu_s)
+    def outcome(self, makespan_s: float, failed: int, cpu_s: float) -> Outcome:
+        return Outcome(makespan_s, failed, 0, CALLS - failed, 0, cpu_s)
 
 
 async def test_a_burst_makes_every_call_once_and_counts_those_that_are_lost() -> None:
