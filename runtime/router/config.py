@@ -65,7 +65,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, tuple[Deployment, ...]]
     max_attempts: int = 6
     max_wait_s: float = 300.0
-    max_down_s: float = 30.0
+    max_down_s: float = 60.0
     max_waiting: int = 10_000
     retry_ratio: float = 0.2
     stream_failover: str = "fail"
