@@ -4,6 +4,7 @@ The tree, and the reason for each strategy:
 
     worker            one_for_one, 3 in 30 s    its parts fail apart; when one keeps failing, the process should end
     ├─ router         permanent                 shared by all runs; holds the connections to the providers
+    ├─ limits         permanent                 draws on what all workers share of the providers' limits
     ├─ telemetry      permanent                 sends the spans of ended runs, if any are sent; outlives the runs
     ├─ appenders      one_for_one, 3 in 30 s    append for all runs; outlive them, to bring their last words
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
@@ -129,6 +130,8 @@ class Worker:
         self._ready = anyio.Event()
         self._root: Supervisor
         self._router = router if isinstance(router, Router) else Router(router or RouterConfig.from_env(os.environ))
+        holder = f"{self.name}#{secrets.token_hex(4)}"
+        self._limits = self._router.share(transport, holder) if self._router.config.shared else None
         self._decisions = Decisions()
         self._components = Components(
             lambda: self._root.supervisor("components"), partial(surround, self._router, self._decisions)
@@ -354,6 +357,11 @@ class Worker:
             assert self._exporter is not None
             await self._exporter.run()
 
+        async def share(mailbox: Mailbox[Any]) -> None:
+            assert self._limits is not None
+            await self._limits.run()
+
+        sharing = [ChildSpec(name="limits", start=share, shutdown=0)] if self._limits is not None else []
         appenders = [
             ChildSpec(name=str(n), start=self._appender.run, restart=Restart.TRANSIENT, shutdown=0)
             for n in range(1, APPENDERS + 1)
@@ -367,6 +375,7 @@ class Worker:
             period=30.0,
             children=(
                 ChildSpec(name="router", start=lambda: RouterHost(self._router)),
+                *sharing,
                 *exporting,
                 appends,
                 dynamic("components"),

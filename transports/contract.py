@@ -7,6 +7,7 @@ Laws kept here (each is a test of the conformance suite that every transport mus
 1. One idempotency key is one run for ever; the same key with another digest is refused.
 2. A log has seqs 1..n without gap, duplicate or reorder; nothing follows a terminal record.
 4. Only the holder of the newest lease appends to a run: owner and fence are checked inside the append.
+8. No window of a shared limit sees more than the limit, whatever becomes of those who hold a part of it.
 9. A call either happens whole or not at all, whatever its caller does meanwhile.
 
 The idea that keeps it small: **a run is claimable when it is due.** Every live run carries one time,
@@ -29,7 +30,9 @@ from .errors import TransportError
 from .values import (
     Append,
     Claim,
+    Draw,
     Entry,
+    Grant,
     LaneCount,
     Lease,
     NewRun,
@@ -241,6 +244,15 @@ class Transport(Protocol):
 
     async def cache_put(self, key: str, value: bytes, *, ttl_s: float) -> None:
         """Keep a value for `ttl_s` seconds; a later put wins."""
+        ...
+
+    async def draw(self, holder: str, draws: Sequence[Draw], *, lease_s: float) -> list[Grant]:
+        """Draw on reservoirs of what all workers share: limits, and a word; what came of each, in order.
+
+        What a holder gets it may spend without asking, for `lease_s` seconds from its last draw. It then either draws
+        again, or loses it: what it held of a limit with a window counts as spent, what it held of one without comes
+        back. A reservoir is made by its first draw, and full then. How it decides: `reservoirs.py`.
+        """
         ...
 
     async def beat(self, info: WorkerInfo) -> None:

@@ -28,12 +28,15 @@ from .errors import (
     TransportError,
 )
 from .hints import Board
+from .reservoirs import Reservoir, draw
 from .transitions import appended, claimed, posted, queued
 from .turns import Bucket, Gate, Turns, full_bucket, gate_of
 from .values import (
     Append,
     Claim,
+    Draw,
     Entry,
+    Grant,
     Lane,
     LaneCount,
     Lease,
@@ -73,6 +76,7 @@ class MemoryTransport:
         self._workers: dict[str, WorkerInfo] = {}
         self._blobs: dict[str, dict[str, bytes]] = {}
         self._buckets: dict[Gate, Bucket] = {}
+        self._reservoirs: dict[str, Reservoir] = {}
         self._pruned: set[str] = set()
         self._count = itertools.count(1)
 
@@ -268,6 +272,12 @@ class MemoryTransport:
         now = self._clock()
         self._cache = {name: entry for name, entry in self._cache.items() if entry[1] > now}
         self._cache[key] = (value, now + ttl_s)
+
+    async def draw(self, holder: str, draws: Sequence[Draw], *, lease_s: float) -> list[Grant]:
+        now = self._clock()
+        return [
+            draw(self._reservoirs.setdefault(one.reservoir, Reservoir()), one, holder, now, lease_s) for one in draws
+        ]
 
     async def beat(self, info: WorkerInfo) -> None:
         self._workers = {young.name: young for young in await self.workers()}

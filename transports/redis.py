@@ -40,6 +40,7 @@ from .hints import Board
 from .redis_hints import Ear
 from .redis_line import Line, Statistics
 from .redis_rows import (
+    decode_grants,
     decode_lane,
     decode_numbered,
     decode_records,
@@ -57,8 +58,10 @@ from .redis_url import parse_url
 from .values import (
     Append,
     Claim,
+    Draw,
     Entry,
     Finish,
+    Grant,
     HandOver,
     LaneCount,
     Lease,
@@ -320,6 +323,12 @@ class RedisTransport:
         expires = b"" if self._clock is None else number(self._clock() + ttl_s)
         ms = b"%d" % max(1, round(1000 * ttl_s))
         await self._writes.command(b"SET", self._base + b"cache:" + _text(key), expires + b" " + value, b"PX", ms)
+
+    async def draw(self, holder: str, draws: Sequence[Draw], *, lease_s: float) -> list[Grant]:
+        if not draws:
+            return []
+        asked = msgspec.msgpack.encode(draws)
+        return decode_grants((await self._ask(scripts.draw, _text(holder), number(lease_s), asked, self._nonce()))[1])
 
     async def beat(self, info: WorkerInfo) -> None:
         await self._ask(scripts.beat, _text(info.name), msgspec.json.encode(info))

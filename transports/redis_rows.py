@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from .values import Lane, NewRun, Run, RunState, Stored, Terms
+from .values import Grant, Lane, NewRun, Run, RunState, Stored, Terms
 
 _row = msgspec.msgpack.Decoder(list[str])
 _fixed = msgspec.json.Decoder(tuple[str | None, tuple[str, ...], str, str])
 _heads = msgspec.msgpack.Decoder(list[tuple[int, float, str, int]])
+
+
+_grants = msgspec.msgpack.Decoder(
+    list[tuple[list[str | float], float, list[str | float], list[str | float], int, str, float]]
+)
 
 
 def number(value: float) -> bytes:
@@ -90,3 +96,23 @@ def decode_records(heads: bytes, bodies: bytes) -> list[Stored]:
         found.append(Stored(seq, ts, kind, bodies[at : at + length]))
         at += length
     return found
+
+
+def decode_grants(packed: bytes) -> list[Grant]:
+    """Return what draws came to."""
+    return [
+        Grant(
+            got=_pairs(got),
+            again_s=again_s,
+            room=_pairs(room),
+            share=_pairs(share),
+            number=number,
+            word=word or None,
+            at=at,
+        )
+        for got, again_s, room, share, number, word, at in _grants.decode(packed)
+    ]
+
+
+def _pairs(flat: list[Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}

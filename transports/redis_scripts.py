@@ -20,7 +20,7 @@ Keys, all of them under the prefix and so in one slot of a cluster:
     blobs:ID      hash: digest to data                  running                runs at work by lane
     keys          idempotency key to run id, digest     ended                  run ids by when they ended
     pruned        ids of runs that were pruned          bucket:GATE, claim:NONCE, session:NAME, cache:KEY, workers,
-    schema        its version                           beats, number
+    schema        its version                           beats, number, reservoir:NAME, drawn:HOLDER
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from .redis_reservoirs import DRAW
 from .redis_schema import LOOK, MIGRATIONS, VERSION, migrating
 from .redis_session import SESSION
 from .redis_turns import CLAIM, LANES, NEXT_DUE, TURNS, UNPIN
@@ -331,6 +332,7 @@ claim = Script(CHANGE, TURNS, CLAIM)
 renew = Script(CHANGE, RENEW)
 unpin = Script(CHANGE, UNPIN)
 prune = Script(PRUNE, flags="allow-oom")
+draw = Script(DRAW)
 beat = Script(BEAT)
 forget = Script(FORGET, flags="allow-oom")
 read = Script(READ, flags="no-writes")
@@ -351,6 +353,7 @@ ALL = (
     renew,
     unpin,
     prune,
+    draw,
     beat,
     forget,
     read,

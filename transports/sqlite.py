@@ -34,6 +34,7 @@ from .errors import (
     TransportError,
 )
 from .hints import Board
+from .reservoirs import draw
 from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
     CONTROL,
@@ -48,9 +49,11 @@ from .sqlite_rows import (
     insert,
     insert_rows,
     keep_buckets,
+    keep_reservoir,
     lanes_due,
     move,
     read_heads,
+    reservoir_of,
     run_of,
     soonest,
     turns_of,
@@ -61,7 +64,9 @@ from .transitions import appended, claimed, posted, queued
 from .values import (
     Append,
     Claim,
+    Draw,
     Entry,
+    Grant,
     LaneCount,
     Lease,
     NewRun,
@@ -337,6 +342,18 @@ class SqliteTransport:
             db.execute("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", (key, value, now + ttl_s))
 
         await self._engine.write(work)
+
+    async def draw(self, holder: str, draws: Sequence[Draw], *, lease_s: float) -> list[Grant]:
+        def work(db: sqlite3.Connection) -> list[Grant]:
+            now = self._clock()
+            grants: list[Grant] = []
+            for one in draws:
+                reservoir = reservoir_of(db, one.reservoir)
+                grants.append(draw(reservoir, one, holder, now, lease_s))
+                keep_reservoir(db, one.reservoir, reservoir)
+            return grants
+
+        return await self._engine.write(work) if draws else []
 
     async def beat(self, info: WorkerInfo) -> None:
         def work(db: sqlite3.Connection) -> None:

@@ -314,7 +314,10 @@ class Engine:
         return newest
 
     def _look(self) -> None:
-        """Hint the topics of what other processes have appended; `data_version` changes with their commits alone."""
+        """Hint the topics of what other processes have appended; `data_version` changes with their commits alone.
+
+        A commit without records (a heartbeat, a draw) makes no run claimable, but for `unpin`: that is found in time.
+        """
         (version,) = self._writer.execute("PRAGMA data_version").fetchone()
         if version == self._version:
             return
@@ -322,12 +325,13 @@ class Engine:
         if WAL_RESET_BUG and not self._warned:
             self._warned = True
             log.warning("%s is written to by several processes: %s", self._path, WAL_RESET_BUG)
-        topics = {READY}
+        topics: set[str] = set()
         for number, run_id, control in self._writer.execute(
             "SELECT number, run_id, control FROM records WHERE number > ? ORDER BY number", (self._last,)
         ):
             self._last = number
-            topics |= {log_topic(run_id), end_topic(run_id)}
+            topics |= {READY, log_topic(run_id), end_topic(run_id)}
             if control:
                 topics.add(control_topic(run_id))
-        self._loop.call_soon_threadsafe(self._board.hint, topics)
+        if topics:
+            self._loop.call_soon_threadsafe(self._board.hint, topics)

@@ -71,9 +71,13 @@ CREATE TABLE workers (name TEXT PRIMARY KEY, info BLOB NOT NULL, beat REAL NOT N
 CREATE INDEX records_control ON records (run_id, seq) WHERE control = 1;
 CREATE INDEX runs_tenant ON runs (tenant, number) WHERE tenant != '';
 """,
+    """
+CREATE TABLE reservoirs (name TEXT PRIMARY KEY, state BLOB NOT NULL) STRICT, WITHOUT ROWID;
+""",
 )
 """From no file to the first schema, from the first to the second ... Statements end with a semicolon, and have none
-within. The last one: control records of a long log, and runs of a tenant, are found without looking at the others."""
+within. The second one: control records of a long log, and runs of a tenant, are found without looking at the others.
+The third: limits that workers share."""
 
 VERSION = len(MIGRATIONS)
 """The schema this code writes; kept in `PRAGMA user_version`."""

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from .errors import RunNotFound, RunPruned
+from .reservoirs import Reservoir
 from .turns import Bucket, Turns, full_bucket, gate_of
 from .values import Entry, Lane, Run, RunState, Terms
 
@@ -227,6 +228,20 @@ def keep_buckets(db: sqlite3.Connection, turns: Turns) -> None:
         "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?)",
         [(*gate, bucket.level, bucket.at) for gate, bucket in turns.buckets.items()],
     )
+
+
+_reservoir = msgspec.msgpack.Decoder(Reservoir)
+
+
+def reservoir_of(db: sqlite3.Connection, name: str) -> Reservoir:
+    """Return a reservoir; one that was not used yet is new."""
+    row = db.execute("SELECT state FROM reservoirs WHERE name = ?", (name,)).fetchone()
+    return Reservoir() if row is None else _reservoir.decode(row[0])
+
+
+def keep_reservoir(db: sqlite3.Connection, name: str, reservoir: Reservoir) -> None:
+    """Write a reservoir."""
+    db.execute("INSERT OR REPLACE INTO reservoirs VALUES (?, ?)", (name, msgspec.msgpack.encode(reservoir)))
 
 
 def soonest(db: sqlite3.Connection, terms: Mapping[str, Terms], build: str, now: float) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -205,3 +205,78 @@ class WorkerInfo(msgspec.Struct, frozen=True, kw_only=True):
     beat: float
     running: int
     draining: bool
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit of a reservoir.
+
+    Attributes:
+        limit: how much in any `window_s` seconds; without a window, how much at once.
+        window_s: 0: what is held comes back when it is given back, or when its holder's lease ends.
+        burst: the most that may go out at once, refilled by `per_s` a second; None: no more than `limit` says.
+    """
+
+    limit: float
+    window_s: float = 0.0
+    burst: float | None = None
+    per_s: float = 0.0
+
+
+class Need(msgspec.Struct, frozen=True, kw_only=True):
+    """What a holder says of one limit, and asks of it.
+
+    Attributes:
+        spent: what went out since it last said so.
+        keep: what it holds and has not spent; the rest of what it held is given back.
+        least: the least addition that is of use; 0: none is needed now.
+        want: the most that it can use.
+        back: (when, how much) of what was spent, by `Grant.at`, turned out not to be.
+        left: no more than this may go out at once now, as the provider says; None: it says nothing.
+    """
+
+    spent: float = 0.0
+    keep: float = 0.0
+    least: float = 0.0
+    want: float = 0.0
+    back: tuple[tuple[float, float], ...] = ()
+    left: float | None = None
+
+
+class Draw(msgspec.Struct, frozen=True, kw_only=True):
+    """What a holder says of one reservoir, and asks of it.
+
+    Attributes:
+        reservoir: its name.
+        bounds: its limits as this holder knows them: they count if the holder has read the last word.
+        needs: by limit; one that is not named is like one of which nothing was spent and nothing is kept.
+        known: the number of the last word that the holder has read.
+        word: the next word; it counts if the holder has read the last one.
+    """
+
+    reservoir: str
+    bounds: Mapping[str, Bound]
+    needs: Mapping[str, Need] = {}
+    known: int = 0
+    word: str | None = None
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a draw came to.
+
+    Attributes:
+        got: by limit, what the holder has now besides what it keeps: every `least`, or nothing at all.
+        again_s: when to ask again for what is still wanted, seconds; 0: nothing is.
+        room: by limit, what is left for others.
+        share: by limit without a window, how much the holder should hold at most, as others wait; infinity: no less.
+        number: of the last word; 0: there was none.
+        word: the last word, if the holder has not read it.
+        at: when this was, for `Need.back`.
+    """
+
+    got: dict[str, float]
+    again_s: float
+    room: dict[str, float]
+    share: dict[str, float]
+    number: int
+    word: str | None
+    at: float

@@ -19,7 +19,13 @@ PROBE_S = 5.0
 
 
 class Breaker:
-    """The state of one deployment. `refusal` is the last failure, None when all is well; `since`: down from then."""
+    """The state of one deployment.
+
+    Attributes:
+        refusal: the last failure; None when all is well.
+        since: down from then.
+        pause_s: how long it stays open the next time.
+    """
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self.policy = policy
@@ -29,7 +35,7 @@ class Breaker:
         self.since = 0.0
         self.probing = 0
         self.refusal: Refusal | None = None
-        self._pause = policy.pause_s
+        self.pause_s = policy.pause_s
 
     def state(self, now: float) -> str:
         """Return closed, open or half_open."""
@@ -54,7 +60,7 @@ class Breaker:
         if self.is_open and not probe:
             return
         self.failures, self.is_open, self.refusal = 0, False, None
-        self._pause = self.policy.pause_s
+        self.pause_s = self.policy.pause_s
 
     def fail(self, now: float, refusal: Refusal, *, probe: bool) -> None:
         """The deployment failed."""
@@ -67,13 +73,25 @@ class Breaker:
         self.refusal = refusal
         if refused or probe or self.failures >= self.policy.failures:
             self.is_open = True
-            self.until = now + (REFUSED_PAUSE_S if refused else self._pause)
-            self._pause = min(self._pause * 2, self.policy.longest_pause_s)
+            self.until = now + (REFUSED_PAUSE_S if refused else self.pause_s)
+            self.pause_s = min(self.pause_s * 2, self.policy.longest_pause_s)
 
     def trip(self, now: float) -> None:
         """Open, where the failures so far are enough to know."""
         if not self.is_open:
-            self.is_open, self.until = True, now + self._pause
+            self.is_open, self.until = True, now + self.pause_s
+
+    def hear(self, since: float, until: float, pause_s: float, refusal: Refusal) -> None:
+        """Another worker has found it down."""
+        self.failures = max(self.failures, self.policy.failures)
+        self.is_open, self.since, self.pause_s, self.refusal = True, since, pause_s, refusal
+        self.until = max(self.until, until) if self.probing else until
+
+    def close(self) -> None:
+        """Another worker has found it up."""
+        if self.is_open:
+            self.failures, self.is_open, self.refusal = 0, False, None
+            self.pause_s = self.policy.pause_s
 
     def release(self, now: float, *, probe: bool) -> None:
         """The call was given up and says nothing about the deployment: another probe may go."""

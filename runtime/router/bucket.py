@@ -85,6 +85,11 @@ class RequestLimit:
         if remaining is not None:
             self.level = min(self.level, remaining + 1.0 + age_s * self.rate, self.capacity)
 
+    def left_at(self, now: float) -> float:
+        """Return how many the provider can allow at once now, as far as is known here: not more."""
+        self._advance(now)
+        return self.level - max(0.0, self._at - now) * self.rate
+
     def drained(self, until: float) -> None:
         """The provider refused: it holds nothing, and refills from `until` on."""
         self.level, self._at = min(self.level, 0.0), max(self._at, until)

@@ -59,6 +59,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
         hedge: when a second deployment is asked; None: never.
         cache: how long answers are given again; None: not at all.
         tenants: those with a weight or a budget of their own.
+        shared: whether workers on one store share the limits; if not, each of them has them for itself.
     """
 
     models: Mapping[str, tuple[Deployment, ...]]
@@ -71,6 +72,7 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     hedge: HedgePolicy | None = None
     cache: CachePolicy | None = None
     tenants: Mapping[str, Tenant] = {}
+    shared: bool = True
 
     def __post_init__(self) -> None:
         for name in ("max_attempts", "max_wait_s", "max_down_s", "max_waiting"):
@@ -174,6 +176,7 @@ SETTINGS: dict[str, Any] = {
     "hedge": HedgePolicy,
     "cache": CachePolicy,
     "tenants": dict[str, Tenant],
+    "shared": bool,
 }
 
 

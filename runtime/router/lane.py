@@ -17,6 +17,7 @@ from .connections import Answer
 from .deployment import Deployment
 from .failures import LONGEST_PAUSE_S, Refusal
 from .hedging import Durations
+from .holding import Hold, Holding
 from .pace import Pace
 from .snapshot import LaneSnapshot
 
@@ -28,6 +29,16 @@ LONGEST_WINDOW_S = 2 * WINDOW_S
 
 LATENCIES = 60
 """Answers whose times are shown, the newest."""
+
+
+class ToldLimits(NamedTuple):
+    """Limits a minute that a provider has told of itself; None: it has not."""
+
+    requests: float | None = None
+    tokens: float | None = None
+
+
+NOTHING_TOLD = ToldLimits()
 
 
 class Prospect(NamedTuple):
@@ -56,7 +67,9 @@ class Lane:
         self.pace = Pace(known=self.requests is not None)
         self.durations = Durations()
         self._tokens_per_call = 0.0
-        self._places = max(1, int(limits.concurrency * limits.share)) if limits.concurrency else math.inf
+        self.places = max(1, int(limits.concurrency * limits.share)) if limits.concurrency else math.inf
+        self.told = NOTHING_TOLD
+        self.holding: Holding | None = None
         self._limited = 0
         self._refused_at = -math.inf
 
@@ -104,18 +117,21 @@ class Lane:
             paused_s=max(0.0, self.paused_until - now),
             requests_per_min=self.requests.limit if self.requests else None,
             tokens_per_min=self.tokens.limit if self.tokens else None,
-            concurrency=None if self._places == math.inf else int(self._places),
+            concurrency=None if self.places == math.inf else int(self.places),
             rate=None if self.pace.found == math.inf else self.pace.found,
             latencies=self.durations.newest(LATENCIES),
         )
 
     def wait(self, tokens: float, now: float) -> float | None:
         """Return the seconds until a call fits; 0: now; None: when another one ends."""
-        if self.in_flight >= self._places:
+        if self.in_flight >= self.places:
             return None
         by_request = self.requests.wait(now) if self.requests is not None else 0.0
         by_token = self.tokens.wait(tokens, now) if self.tokens is not None else 0.0
-        return max(self.up_in(now), by_request, by_token, self.pace.wait(now))
+        wait = max(self.up_in(now), by_request, by_token, self.pace.wait(now))
+        if wait > 0.0 or self.holding is None:
+            return wait
+        return self.holding.wait(tokens, self.in_flight, self.breaker.is_open, now)
 
     def up_in(self, now: float) -> float:
         """Return the seconds until it may be asked again at all; 0: it is up."""
@@ -131,9 +147,9 @@ class Lane:
             size = max(1.0, min(tokens, self._tokens_per_call or tokens))
             room = self.tokens.limit - self.tokens.used - self.tokens.foreign(now)
             at_once, rate = min(at_once, max(0.0, room) / size), min(rate, self.tokens.limit / WINDOW_S / size)
-        if self._places < math.inf:
-            at_once = min(at_once, max(0.0, self._places - self.in_flight))
-            rate = min(rate, self._places / self.durations.mean if self.durations.mean else math.inf)
+        if self.places < math.inf:
+            at_once = min(at_once, max(0.0, self.places - self.in_flight))
+            rate = min(rate, self.places / self.durations.mean if self.durations.mean else math.inf)
         return Prospect(self.up_in(now), at_once, rate)
 
     def take(self, tokens: float, clock: Callable[[], float], freed: Callable[[], None]) -> Ticket:
@@ -145,21 +161,43 @@ class Lane:
         self.pace.take(now)
         if self.requests is not None:
             self.requests.take(now)
-        return Ticket(self, self.tokens.reserve(tokens, now) if self.tokens else None, probe, clock, freed)
+        hold = self.holding.take(tokens) if self.holding is not None else None
+        return Ticket(self, self.tokens.reserve(tokens, now) if self.tokens else None, probe, clock, freed, hold)
 
     def learn(self, headers: Mapping[str, str], ticket: Ticket, now: float) -> None:
         """Read `x-ratelimit-*`: the provider tells its limits, and how much is left, before it says 429."""
-        limits = self.deployment.limits
+        limits, before = self.deployment.limits, self.told
         if (told := _told(headers, "requests")) is not None:
             limit, remaining = self._bounded(told[0], limits.requests_per_min), told[1]
             if self.requests is None:
                 self.requests = RequestLimit(limit, limits.burst_s, level=remaining or 0.0, now=now)
             self.requests.told(limit, remaining, now - ticket.at, self.in_flight)
             self.pace.known(self.requests.rate)
+            if limit != self.told.requests:
+                self.told = ToldLimits(limit, self.told.tokens)
         if (told := _told(headers, "tokens")) is not None:
             limit, remaining = self._bounded(told[0], limits.tokens_per_min), told[1]
+            if limit != self.told.tokens:
+                self.told = ToldLimits(self.told.requests, limit)
             self.tokens = self.tokens or TokenLimit(limit)
             self.tokens.told(limit, remaining if limits.share == 1 else None, ticket.used, ticket.at)
+        if self.told is not before:
+            self._learned()
+
+    def allow(self, requests: float | None, tokens: float | None, now: float) -> None:
+        """Take over limits a minute that the provider told somebody else."""
+        if requests is not None:
+            self.requests = self.requests or RequestLimit(requests, self.deployment.limits.burst_s, level=0.0, now=now)
+            self.requests.told(requests, None, 0.0)
+            self.pace.known(self.requests.rate)
+        if tokens is not None:
+            self.tokens = self.tokens or TokenLimit(tokens)
+            self.tokens.told(tokens, None, 0.0, now)
+        self.told = ToldLimits(requests or self.told.requests, tokens or self.told.tokens)
+
+    def _learned(self) -> None:
+        if self.holding is not None:
+            self.holding.learned()
 
     def _bounded(self, told: float, configured: float | None) -> float:
         limits = self.deployment.limits
@@ -177,6 +215,8 @@ class Lane:
                 self.pace.back(now)
             self.breaker.succeed(probe=probe)
             self.pace.answered()
+            if probe:
+                self._learned()
             return
         pause = refusal.retry_after_s
         if refusal.kind == "limited":
@@ -192,6 +232,11 @@ class Lane:
             self.paused_until = max(self.paused_until, now + pause)
             if self.requests is not None and refusal.kind == "limited":
                 self.requests.drained(self.paused_until)
+        self._learned()
+
+    def requests_left(self, now: float) -> float | None:
+        """Return how many requests the provider can allow at once now, below 0 if it refused; None: unknown."""
+        return self.requests.left_at(now) if self.requests is not None else None
 
 
 class Ticket:
@@ -200,7 +245,20 @@ class Ticket:
     `begun`: the call, where it was sent at the moment it was bound and its answer has not been asked for yet.
     """
 
-    __slots__ = ("_clock", "_freed", "_reservation", "at", "begun", "lane", "open", "probe", "requests", "sent", "used")
+    __slots__ = (
+        "_clock",
+        "_freed",
+        "_hold",
+        "_reservation",
+        "at",
+        "begun",
+        "lane",
+        "open",
+        "probe",
+        "requests",
+        "sent",
+        "used",
+    )
 
     def __init__(
         self,
@@ -209,6 +267,7 @@ class Ticket:
         probe: bool,
         clock: Callable[[], float],
         freed: Callable[[], None],
+        hold: Hold | None = None,
     ) -> None:
         self.lane = lane
         self.requests = lane.requests
@@ -221,6 +280,7 @@ class Ticket:
         self._reservation = reservation
         self._clock = clock
         self._freed = freed
+        self._hold = hold
 
     def left(self) -> None:
         """The call is on its way."""
@@ -228,6 +288,8 @@ class Ticket:
             self.sent = True
             if self.requests is not None:
                 self.requests.left(self._clock())
+            if self._hold is not None:
+                self._hold.left()
 
     def told(self, headers: Mapping[str, str]) -> None:
         """The provider's headers are here."""
@@ -250,6 +312,8 @@ class Ticket:
         """The caller gave up: nothing is learned of the deployment."""
         if self.open:
             self.lane.breaker.release(self._clock(), probe=self.probe)
+            if self.probe:
+                self.lane._learned()
             self._end(outcome, tokens)
 
     def _end(self, outcome: str, tokens: int | None) -> None:
@@ -261,6 +325,8 @@ class Ticket:
         self.lane.outcomes[outcome] = self.lane.outcomes.get(outcome, 0) + 1
         if tokens is not None and self._reservation is not None and self.lane.tokens is not None:
             self.lane.tokens.settle(self._reservation, tokens)
+        if self._hold is not None:
+            self._hold.over(tokens)
         self._freed()
 
 

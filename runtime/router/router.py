@@ -20,6 +20,7 @@ import anyio
 import httpx2
 import msgspec
 
+from ...transports import Transport
 from . import answer
 from .budget import Purse, purses
 from .cache import Cache
@@ -35,6 +36,7 @@ from .race import race
 from .retries import RetryBudget
 from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
 from .sender import Sender
+from .shares import Shares
 from .snapshot import LaneSnapshot, LineSnapshot
 from .standing import Standing, inherited_deadline, standing
 from .watch import AllDown, Shed, Watch
@@ -91,6 +93,7 @@ class Router:
         self._hedges = HedgeBudget(config.hedge.share if config.hedge else 0.0)
         self._cache = Cache(config.cache, _now) if config.cache else None
         self._purses = {name: Purse(f"tenant {name}", tenant.budget) for name, tenant in config.tenants.items()}
+        self.shares: Shares | None = None
         self._sender: Sender | None = None
         self._open: httpx2.AsyncBaseTransport | None = None
         self._token: Token[Router | None] | None = None
@@ -113,6 +116,23 @@ class Router:
         self._scheduler.close()
         if opened is not None:
             await opened.__aexit__(None, None, None)
+
+    def share(self, transport: Transport, holder: str) -> Shares:
+        """Share the limits with all who use this store, from now on; the task of what is returned has to run.
+
+        Args:
+            transport: the store.
+            holder: who this is, to the others: no two have one name.
+        """
+        self.shares = Shares(
+            transport,
+            holder,
+            self._lanes.values(),
+            waiting=self._scheduler.waiting_for,
+            dispatch=self._scheduler.dispatch,
+            clock=_now,
+        )
+        return self.shares
 
     def client(self) -> AsyncOpenAI:
         """Return an OpenAI client whose transport is this router: the whole SDK works, retries are the router's."""
@@ -386,7 +406,10 @@ class Router:
             await anyio.sleep(pause_s)
 
     def _states(self, routes: tuple[Route, ...]) -> str:
-        return "; ".join(route.lane.state(_now()) for route in routes)
+        states = [route.lane.state(_now()) for route in routes]
+        if self.shares is not None and self.shares.trouble:
+            states.append(f"their limits are shared, and the store cannot be asked: {self.shares.trouble}")
+        return "; ".join(states)
 
     def _soonest(self, routes: tuple[Route, ...]) -> float:
         now = _now()

@@ -21,6 +21,7 @@ import itertools
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable
+from typing import NamedTuple
 
 from .lane import Lane, Route, Ticket
 
@@ -28,6 +29,9 @@ SOONEST_S = 0.0005
 
 Order = tuple[float, ...]
 """(minus the priority, the tenant's turn, the number)"""
+
+SAMPLE = 50
+"""Calls of a line that are looked at to guess how large the others are."""
 
 MOST_TENANTS = 10_000
 """Tenants whose turns are remembered before those whose turn is over are forgotten."""
@@ -47,6 +51,14 @@ class LineFull(Exception):
 
 class LineClosed(Exception):
     """The router was closed while the call waited."""
+
+
+class Waiting(NamedTuple):
+    """Calls that wait: how many, the tokens of the first, and of all."""
+
+    calls: int
+    first: float
+    tokens: float
 
 
 class _Waiter:
@@ -109,6 +121,16 @@ class Scheduler:
             for others, line in self._lines.items()
             if any(route.lane in lanes for route in others)
         )
+
+    def waiting_for(self, lane: Lane) -> Waiting:
+        """Return which calls could use a lane; their tokens in all are a guess from the first of them."""
+        lines = [line for routes, line in self._lines.items() if line and any(route.lane is lane for route in routes)]
+        calls = sum(map(len, lines))
+        if not calls:
+            return Waiting(0, 0.0, 0.0)
+        first = min((line[0] for line in lines), key=_order).tokens
+        some = [waiter.tokens for line in lines for waiter in line[:SAMPLE]]
+        return Waiting(calls, first, sum(some) / len(some) * calls)
 
     def expected(self, routes: tuple[Route, ...], tokens: float, order: Order) -> float:
         """Return the seconds until a call of this order is sent, if all goes well."""

@@ -46,12 +46,13 @@ from ...transports import (
 from .conformance_lanes import LaneRules
 from .conformance_log import LogRules, claim, claimed, create, entries, terms
 from .conformance_model import Clock, LogAndLease
+from .conformance_reservoirs import ReservoirRules
 
 PATIENCE_S = 20.0
 """How long a hint may take on a loaded machine, seconds."""
 
 
-class TransportSuite(LaneRules, LogRules):
+class TransportSuite(LaneRules, LogRules, ReservoirRules):
     """The contract as tests; a subclass says how to open a store.
 
     Attributes:

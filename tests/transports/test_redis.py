@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -23,12 +24,16 @@ from greenroom.runtime.errors import CursorAhead
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
+    Bound,
+    Draw,
     Entry,
     Fenced,
     Finish,
+    Grant,
     HandOver,
     Lane,
     Lease,
+    Need,
     NewRun,
     Run,
     RunFilter,
@@ -185,6 +190,25 @@ async def test_a_cut_batch_of_many_callers_is_done_once(server: Node, url: str, 
         for lease in leases:
             bodies = [stored.body for stored in await store.read(lease.run_id, 1)]
             assert bodies == [f"body {n}".encode() for n in range(10)]
+
+
+@pytest.mark.parametrize("where", ["cut_before", "cut_after"])
+async def test_a_draw_whose_answer_was_lost_is_done_once(server: Node, url: str, where: str) -> None:
+    """What was spent and given back is counted once, and what was got is told."""
+    bounds = {"tokens": Bound(limit=100, window_s=60)}
+    async with proxy(server.port) as between, open_transport(url.replace(str(server.port), str(between.port))) as store:
+
+        async def draw(**need: Any) -> Grant:
+            needs = {"tokens": Need(**need)}
+            (grant,) = await store.draw("CUT-DRAW", [Draw(reservoir="r", bounds=bounds, needs=needs)], lease_s=60)
+            return grant
+
+        told = await draw(spent=60)
+        setattr(between, where, b"CUT-DRAW")
+        grant = await draw(spent=10, back=((told.at, 5.0),), least=1, want=20)
+        assert between.cuts == 1
+        assert (grant.got, grant.room) == ({"tokens": 20}, {"tokens": 15})
+        assert (await draw(keep=20)).room == {"tokens": 15}
 
 
 async def test_a_refusal_whose_answer_was_lost_is_a_refusal(server: Node, url: str) -> None:

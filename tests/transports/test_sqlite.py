@@ -20,6 +20,9 @@ import pytest
 
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
+    READY,
+    Bound,
+    Draw,
     Entry,
     Lane,
     Lease,
@@ -231,6 +234,17 @@ async def test_an_own_append_is_hinted_once(store: SqliteTransport, path: Path) 
         write_elsewhere(path, "a")
         await store.forget_worker("any write looks")
         assert not await watch.wait(sqlite_engine.POLL_S * 5)
+
+
+async def test_draws_and_heartbeats_of_another_process_wake_no_claimer(path: Path) -> None:
+    """They are many, and make no run claimable; a record of it may."""
+    url = f"sqlite:///{path}"
+    async with open_transport(url) as here, open_transport(url) as there, here.watch(READY) as watch:
+        await there.draw("w", [Draw(reservoir="r", bounds={"places": Bound(limit=1)})], lease_s=1)
+        await here.forget_worker("any write looks")
+        assert not await watch.wait(sqlite_engine.POLL_S * 5)
+        await there.create(NewRun(run_id="r", lane=Lane(workflow="w"), entries=(entry(),)))
+        assert await watch.wait(PATIENCE_S)
 
 
 async def test_an_old_build_is_warned_of_when_a_second_process_writes(
