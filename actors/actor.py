@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 from .errors import MailboxFull
@@ -32,18 +31,15 @@ class Actor(Generic[M]):
         mailbox: how much its mailbox holds; the child spec may say otherwise.
         context: its own address, timers and monitors; set before `started`.
         hooked: whether its class has a `started` or a `stopped` of its own.
-        plain: whether `receive` is no async method.
     """
 
     mailbox: ClassVar[MailboxSpec] = MailboxSpec()
     hooked: ClassVar[bool] = False
-    plain: ClassVar[bool] = True
     context: Context[M]
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         cls.hooked = cls.started is not Actor.started or cls.stopped is not Actor.stopped
-        cls.plain = not iscoroutinefunction(cls.receive)
 
     async def started(self) -> None:
         """Acquire resources; what it raises fails the start. Runs in the same task as `receive` and `stopped`."""

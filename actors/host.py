@@ -219,7 +219,7 @@ class Host:
         try:
             await place
         finally:
-            self._hosts.system.waking -= not place.cancelled()
+            self._hosts.system.waking -= place.done() and not place.cancelled()
         self.begin()
 
     def unpark(self) -> None:

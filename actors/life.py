@@ -61,7 +61,7 @@ class ActorLife:
         self._hosts = hosts
         self.host: Host | None = None
         self._housed = False
-        self._prompt = actor.plain  # whether the next question may be handled inline
+        self._prompt = True  # whether the next question may be handled inline
         self._begun: Begun | None = None
         self._asked: Ask | None = None
         self._context: Context[Any] = Context(mailbox)

@@ -40,7 +40,7 @@ class Mailbox(Box, Generic[M]):
     __slots__ = ("_asked", "_budget", "_ending", "_getter", "_taken", "handled", "reader", "ref", "ties")
 
     def __init__(self, path: str, spec: MailboxSpec, system: System) -> None:
-        super().__init__(path, spec, system)
+        Box.__init__(self, path, spec, system)  # super() would cost as much as the rest of it
         self.ref: Ref[M]
         self.reader: Reader | None = None
         self.ties: link.Ties | None = None
@@ -192,7 +192,7 @@ class Mailbox(Box, Generic[M]):
             finally:
                 self._getter = None
                 self.sleeper = None
-                self.system.waking -= not getter.cancelled()
+                self.system.waking -= getter.done() and not getter.cancelled()
             self._count_turn()
 
     def _count_turn(self) -> None:

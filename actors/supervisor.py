@@ -73,7 +73,8 @@ class Supervisor:
             SpecInvalid: this supervisor could not treat it as it asks.
             SupervisorStopped: the supervisor has ended or is ending.
         """
-        spec = child_spec(spec)
+        if type(spec) is not ChildSpec:
+            spec = child_spec(spec)
         if self._agenda.busy:
             return _handle(await self._agenda.ask(self._start, spec, needed=False))
         child = self._admit(spec)

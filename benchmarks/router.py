@@ -8,7 +8,6 @@ greenroom is compared with is installed once (`routing/peers.py`). Takes about f
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from .routing.gateways import added
 from .routing.peers import Absent, litellm, measured, note, set_up
 from .routing.plots import draw
 from .routing.providers import providers
+from .routing.workers import four_workers
 
 OURS = "greenroom"
 LITELLM = "litellm Router"
@@ -45,18 +45,13 @@ class _Suite:
         self.rows: list[Row] = []
         self.ratios: dict[str, float] = {}
         self.bursts: dict[tuple[str, str], Outcome] = {}
-        self._began = time.monotonic()
-
-    @property
-    def took_s(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self._began
+        self._until = time.monotonic() + MOST_S
 
     def burst(self, case: str, system: str) -> None:
         """Send a burst through a client in a process of its own."""
         wanted = CASES[case]
         timeout_s = LONGEST * wanted.optimum_s + START_S
-        if system != OURS and self.took_s + wanted.optimum_s + START_S > MOST_S:
+        if system != OURS and time.monotonic() + wanted.optimum_s + START_S > self._until:
             raise Absent("the suite's time is over")
         python = litellm() if system == LITELLM else sys.executable
         client = ("litellm_peer", "burst") if system == LITELLM else ("clients", system)
@@ -102,7 +97,7 @@ class _Suite:
     def gateway(self, system: str) -> None:
         """Measure what a gateway adds at 500 calls a second."""
         note(f"gateway, {system}")
-        if system != OURS and self.took_s + 40 > MOST_S:
+        if system != OURS and time.monotonic() + 40 > self._until:
             raise Absent("the suite's time is over")
         with bare() as url:
             found = added(system, url)
@@ -116,23 +111,17 @@ class _Suite:
             self.ratios[name] = found.p50_ms
 
     def workers(self) -> None:
-        """Send the burst through four worker processes that share the limits."""
-        if importlib.util.find_spec("benchmarks.routing.workers") is None:
-            raise Absent("there is no benchmarks/routing/workers.py")
-        timeout_s = LONGEST * CASES["burst"].optimum_s + START_S
-        found = measured("burst, four workers", [sys.executable, "-m", "benchmarks.routing.workers"], timeout_s)
-        self.rows += [
-            Row("four workers: makespan", OURS, found["makespan_s"], "s"),
-            Row("four workers: failed", OURS, found["failed"], "calls"),
-        ]
-        self.ratios |= {name: value for name, value in found.items() if name.startswith("four_workers_")}
+        """Send a burst through worker processes that share the limits."""
+        rows, ratios = four_workers(self.seed)
+        self.rows += rows
+        self.ratios |= ratios
 
 
 def run(seed: int) -> Suite:
     """Run the suite."""
     set_up()
     suite = _Suite(seed)
-    note(f"load average at the start: {_load()}")
+    note(f"load average at the start: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     plan: list[tuple[Callable[..., None], tuple[str, ...]]] = [
         *((suite.burst, args) for args in OURS_BURSTS),
         (suite.cost, ()),
@@ -147,9 +136,4 @@ def run(seed: int) -> Suite:
             note(f"left out: {' '.join((take.__name__, *args))}: {error}")
     if suite.bursts:
         note(f"drawn in {draw(suite.bursts, RESULTS / 'router.svg').relative_to(RESULTS.parents[1])}")
-    note(f"took {suite.took_s:.0f} s; load average at the end: {_load()}")
     return Suite("router", seed, tuple(suite.rows), suite.ratios, packages=("aiolimiter", "openai", "httpx2"))
-
-
-def _load() -> str:
-    return ", ".join(f"{load:.1f}" for load in os.getloadavg())

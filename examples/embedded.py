@@ -4,7 +4,8 @@
     curl -X POST localhost:8000/articles -H 'content-type: application/json' -d '{"topic": "tea"}'
     curl -N localhost:8000/greenroom/v1/runs/RUN/events
 
-Without a provider's key, start `greenroom simulate` and export what it prints. FastAPI takes the same lines.
+Without a provider's key, start `greenroom simulate` and export what it prints. `embedded_fastapi.py` and
+`embedded_litestar.py` do the same.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ TYPES: dict[str, type] = {
 }
 """Every setting that has a flag, a variable and a key."""
 
+TABLES: dict[str, type] = {"router": dict, "tokens": list}
+"""What only a file can say. What is in them is checked by those who use them."""
+
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -41,6 +44,7 @@ class Settings:
         drain_s: how long a worker that was told to stop waits for steps under way, seconds.
         log_level: debug, info, warning or error.
         router: the `[router]` table, if there is one.
+        tokens: the `[[tokens]]` of the API, if there are any.
         sources: name -> where its value came from.
     """
 
@@ -52,6 +56,7 @@ class Settings:
     drain_s: float = 30.0
     log_level: str = "info"
     router: Mapping[str, Any] | None = None
+    tokens: Sequence[Any] | None = field(default=None, repr=False)
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,11 +75,11 @@ def load_settings(flags: Mapping[str, Any], env: Mapping[str, str], folder: Path
     sources: dict[str, str] = {}
     for path, table in _tables(folder):
         for name, value in table.items():
-            if name == "router":
-                if not isinstance(value, dict):
-                    raise ConfigInvalid(f"{path}: router must be a table")
+            if name in TABLES:
+                if not isinstance(value, TABLES[name]):
+                    raise ConfigInvalid(f"{path}: {name} must be {_WORDS[TABLES[name]]}")
             elif name not in TYPES:
-                raise ConfigInvalid(f"{path}: {name!r} is unknown: give {', '.join([*TYPES, 'router'])}")
+                raise ConfigInvalid(f"{path}: {name!r} is unknown: give {', '.join([*TYPES, *TABLES])}")
             else:
                 value = _typed(f"{path}: {name}", value, TYPES[name])
             values[name], sources[name] = value, path
@@ -142,4 +147,4 @@ def _typed(where: str, value: Any, kind: type) -> Any:
     return value
 
 
-_WORDS = {str: "a string", int: "a whole number", float: "a number"}
+_WORDS = {str: "a string", int: "a whole number", float: "a number", dict: "a table", list: "an array of tables"}

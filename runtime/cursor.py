@@ -20,6 +20,10 @@ MARK_BYTES = 4
 """Of another record by chance: one in 2**32."""
 
 
+LAST_SEQ = 10**15 - 1
+"""The highest: 15 digits."""
+
+
 class Cursor(msgspec.Struct, frozen=True):
     """The last record that a reader has: its seq (0: none), and its mark ("": not known)."""
 
@@ -42,7 +46,7 @@ def cursor_at(stored: Stored, *, marked: bool) -> Cursor:
 def read_cursor(text: str) -> Cursor | None:
     """Read what `str` makes of a cursor; None if it is nothing of that kind."""
     seq, dash, mark = text.partition("-")
-    if not (seq.isascii() and seq.isdecimal() and len(seq) <= 16 and int(seq) <= 2**53):
+    if not (seq.isascii() and seq.isdecimal() and len(seq) <= 15):
         return None
     if dash and not (len(mark) == 2 * MARK_BYTES and set(mark) <= set("0123456789abcdef")):
         return None

@@ -172,6 +172,7 @@ class Workflow(Definition[P, R]):
         schedules: when runs start by themselves.
         signals: what may be sent to its runs, by name.
         approvals: what its runs may ask for, by name.
+        example: arguments by name that show how it is started; None: made from its types.
     """
 
     timeout_s: float | None = None
@@ -180,6 +181,7 @@ class Workflow(Definition[P, R]):
     schedules: tuple[Schedule, ...] = ()
     signals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
     approvals: Mapping[str, Inlet[Any]] = dataclasses.field(default_factory=dict)
+    example: Mapping[str, Any] | None = None
 
     def gate(self, arguments: Mapping[str, Any]) -> str:
         """What limits are counted by, for a run with these arguments."""
@@ -285,6 +287,7 @@ def workflow(
     schedules: Iterable[Schedule] = (),
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
+    example: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, Awaitable[R]]], Workflow[P, R]]: ...
 def workflow(
     fn: Any = None,
@@ -299,6 +302,7 @@ def workflow(
     schedules: Iterable[Schedule] = (),
     signals: Iterable[Inlet[Any]] = (),
     approvals: Iterable[Inlet[Any]] = (),
+    example: Mapping[str, Any] | None = None,
 ) -> Any:
     """Make a workflow of an async function.
 
@@ -313,6 +317,7 @@ def workflow(
         schedules: when runs start by themselves (`Cron`, `Every`).
         signals: what may be sent to its runs.
         approvals: what its runs may ask for.
+        example: arguments by name that show how it is started, for the API's description.
 
     Raises:
         DefinitionInvalid: it is not async, or takes `*args` or `**kwargs`; or two signals share a name.
@@ -343,6 +348,7 @@ def workflow(
             schedules=tuple(schedules),
             signals=ways[0],
             approvals=ways[1],
+            example=example,
         )
 
     return define if fn is None else define(fn)

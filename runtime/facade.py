@@ -7,14 +7,14 @@ everything live is in the worker, and both have the lifetime of an `async with`.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from ..transports import Codec, Run, open_transport
 from .definitions import Workflow
-from .errors import ConfigInvalid, NotStarted
+from .errors import ConfigInvalid, InputInvalid, NotStarted
 from .log import Output
 from .payload import from_json, to_json
 from .records import Event
@@ -28,6 +28,7 @@ from .worker import Worker, open_worker
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from .client.blocking import Blocking
     from .http import ApiOptions
     from .http.streams import Streams
 
@@ -55,7 +56,7 @@ class Runtime:
         telemetry: what its workers export; by default what the environment says (`OTEL_EXPORTER_OTLP_ENDPOINT`).
 
     Raises:
-        ConfigInvalid: two workflows of one name, or something that is no workflow.
+        ConfigInvalid: two workflows of one name, something that is no workflow, or an example that does not fit.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Runtime:
                 raise ConfigInvalid(f"{workflow!r} is no workflow: decorate it with @workflow")
             if workflow.name in by_name:
                 raise ConfigInvalid(f"two workflows are named {workflow.name!r}: give one another name=")
+            if workflow.example is not None:
+                _check_example(workflow)
             by_name[workflow.name] = workflow
         self.workflows: Mapping[str, Workflow[..., Any]] = MappingProxyType(by_name)
         self.store = store
@@ -139,6 +142,26 @@ class Runtime:
             async with self, self.worker():
                 yield
 
+    @contextmanager
+    def blocking(self) -> Iterator[Blocking]:
+        """Open the runtime and a worker for code that is not async: scripts, notebooks, other threads.
+
+            with Runtime(newsroom).blocking() as runtime:
+                print(runtime.start(newsroom, topic="tea").result())
+
+        Its event loop runs in a thread that ends with the block. Calls of it and of its runs block; streams are plain
+        iterators; it may be used from several threads.
+        """
+        from .client.blocking import open_blocking
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[Runtime]:
+            async with self, self.worker():
+                yield self
+
+        with open_blocking(opened, (Runtime, RunHandle)) as view:
+            yield view
+
     def asgi(self, options: ApiOptions | None = None) -> Starlette:
         """Make the HTTP API as an ASGI app, to mount anywhere or to serve alone."""
         from .http import ApiOptions, api
@@ -162,6 +185,38 @@ class Runtime:
     def handle(self, workflow: Workflow[P, R], run_id: str) -> RunHandle[R]:
         """Return the handle of a run that was started before."""
         return RunHandle(self.runs, workflow, run_id)
+
+
+def _check_example(workflow: Workflow[..., Any]) -> None:
+    try:
+        workflow.parse(workflow.encode(dict(workflow.example or {})))
+    except InputInvalid as error:
+        raise ConfigInvalid(
+            f"the example of workflow {workflow.name} is wrong at {error.path}: {error.detail}"
+        ) from None
+
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+"""What an ASGI framework opens for the life of an app."""
+
+
+def lifespan(*runtimes: Runtime, wrap: Lifespan | None = None) -> Lifespan:
+    """Put the lifespans of runtimes, and one that an app has already, into one: `FastAPI(lifespan=lifespan(runtime))`.
+
+    Args:
+        runtimes: opened in this order, with a worker each.
+        wrap: the app's own; opened first, closed last, and what it yields is the app's state.
+    """
+
+    @asynccontextmanager
+    async def opened(app: Any) -> AsyncIterator[Any]:
+        async with AsyncExitStack() as stack:
+            state = await stack.enter_async_context(wrap(app)) if wrap is not None else None
+            for runtime in runtimes:
+                await stack.enter_async_context(runtime.lifespan(app))
+            yield state
+
+    return opened
 
 
 class RunHandle(Generic[R]):

@@ -102,6 +102,7 @@ class LiveRun:
         self.writer = LogWriter(transport, claim.lease, self._heed, appender)
         self.waits = Waits(
             run_id=self.run_id,
+            tenant=claim.run.lane.tenant,
             journal=self.journal,
             writer=self.writer,
             transport=transport,

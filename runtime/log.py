@@ -24,6 +24,7 @@ from .records import (
     Event,
     Failure,
     LeaseTaken,
+    LLMCall,
     OutputDelta,
     OutputReset,
     RunHandedOver,
@@ -78,6 +79,7 @@ class Journal:
         children: step -> run that it started, until the step has ended.
         ended: child run -> seq of the notice that it has ended.
         lost_leases: how many workers were lost in a row, without a result between.
+        spent: step -> dollars and tokens of the LLM calls that earlier leases made in it, until it is asked for.
     """
 
     def __init__(self) -> None:
@@ -100,6 +102,7 @@ class Journal:
         self.decisions: dict[str, tuple[int, msgspec.Raw]] = {}
         self.children: dict[str, str] = {}
         self.ended: dict[str, int] = {}
+        self.spent: dict[str, tuple[float, float]] = {}
         self._said: dict[tuple[str, bytes], int] = {}
         self._signal_ids: set[str] = set()
         self._scopes: dict[str, str] = {}
@@ -156,6 +159,8 @@ class Journal:
             case Status(step="") as record:
                 words = record.message, bytes(record.data)
                 self._said[words] = self._said.get(words, 0) + 1
+            case LLMCall() as record:
+                self._spend(record.step, record.cost_usd or 0.0, record.input_tokens + record.output_tokens)
             case OutputDelta() as record:
                 self.shown[record.step] = record.attempt
             case OutputReset() as record:
@@ -208,8 +213,13 @@ class Journal:
     def _forget_inside(self, step: str) -> None:
         for child in self._inner.pop(step, ()):
             self._forget_inside(child)
+            self._spend(step, *self.spent.pop(child, (0.0, 0.0)))
             for known in (self.results, self.attempts, self.shown, self.began, self.due, self._scopes):
                 known.pop(child, None)
+
+    def _spend(self, step: str, usd: float, tokens: float) -> None:
+        before = self.spent.get(step, (0.0, 0.0))
+        self.spent[step] = before[0] + usd, before[1] + tokens
 
     def answer(self, step: str) -> msgspec.Raw | None:
         """The recorded result of a step that is asked for, if there is one."""

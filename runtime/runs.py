@@ -18,6 +18,7 @@ import anyio
 import msgspec
 
 from ..transports import (
+    KeyConflict,
     Lane,
     NewRun,
     Run,
@@ -57,6 +58,9 @@ from .records import (
 )
 from .trace import valid_traceparent
 
+OF = "\x1f"
+"""Between a tenant and its idempotency key; it is not printable, so no key that a client sends can hold it."""
+
 POLL_S = 5.0
 """How long a reader trusts that no hint means no record, seconds."""
 
@@ -74,11 +78,18 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runs:
-    """The runs of some workflows in one transport."""
+    """The runs of some workflows in one transport.
 
-    def __init__(self, transport: Transport, workflows: Mapping[str, Workflow[Any, Any]]) -> None:
+    Args:
+        transport: where they are.
+        workflows: what can be started.
+        tenant: whose runs are started, whatever is asked for; "": anybody's.
+    """
+
+    def __init__(self, transport: Transport, workflows: Mapping[str, Workflow[Any, Any]], *, tenant: str = "") -> None:
         self.transport = transport
         self.workflows = workflows
+        self.tenant = tenant
         self.inlets = Inlets(transport, workflows)
 
     async def start(
@@ -103,7 +114,7 @@ class Runs:
             workflow: its name.
             input: its arguments, a JSON object.
             run_id: 1 to 100 letters, digits, `_`, `-`, `.`; by default 128 random bits.
-            key: idempotency key: the same key and payload give the same run for ever.
+            key: idempotency key: the same key and payload give the same run of a tenant for ever.
             tags: labels to filter by.
             metadata: what the caller wants to find again.
             timeout_s: deadline in seconds from now; by default the workflow's own.
@@ -146,14 +157,26 @@ class Runs:
         payload = digest(b"\0".join((workflow.encode(), canonical)))
         new = NewRun(
             run_id=run_id,
-            lane=Lane(workflow=workflow, priority=priority, tenant=tenant, gate=definition.gate(arguments)),
+            lane=Lane(
+                workflow=workflow, priority=priority, tenant=self.tenant or tenant, gate=definition.gate(arguments)
+            ),
             entries=(encode(first),),
             key=key,
             digest=payload,
             tags=tags,
             due=await self.transport.now() + delay_s if delay_s else None,
         )
-        return await self.transport.create(new)
+        return await (self.transport.create(new) if parent else self._create(new))
+
+    async def _create(self, new: NewRun) -> tuple[Run, bool]:
+        """Create under a key that is the tenant's own: two tenants may use one key."""
+        if new.key is None or not new.lane.tenant:
+            return await self.transport.create(new)
+        stored = f"{new.lane.tenant}{OF}{new.key}"
+        try:
+            return await self.transport.create(msgspec.structs.replace(new, key=stored))
+        except KeyConflict as error:
+            raise (KeyConflict(new.key, error.run_id) if error.key == stored else error) from None
 
     async def view(self, run_id: str) -> RunView:
         """A run with its input, and its result or error once it has ended.
@@ -330,7 +353,7 @@ class Runs:
             digest=digest(b"\0".join((run_id.encode(), (at or "").encode(), canonical))),
             tags=old.tags,
         )
-        return await self.transport.create(new)
+        return await self._create(new)
 
     async def retry(self, run_id: str, *, key: str | None = None) -> tuple[Run, bool]:
         """Start a run that ended without a result again, from its last good step, as a new run.

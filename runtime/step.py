@@ -43,6 +43,7 @@ from .records import (
 )
 from .records import StepFailed as StepFailedRecord
 from .redaction import redact
+from .router.budget import charge
 from .tenure import Tenure
 from .trace import traceparent
 from .waits import ChildFailed, Wait, Waits
@@ -205,6 +206,8 @@ class Steps:
         """
         await self._board(call.step)
         try:
+            if (spent := self.journal.spent.pop(call.step, None)) is not None:
+                charge(*spent)
             answer = self._recorded(call.step, call.target.name)
             if answer is not None:
                 return self._decode(call, answer)

@@ -225,6 +225,7 @@ class Waits:
         self,
         *,
         run_id: str,
+        tenant: str,
         journal: Journal,
         writer: LogWriter,
         transport: Transport,
@@ -232,6 +233,7 @@ class Waits:
         changed: Callable[[], None],
     ) -> None:
         self.run_id = run_id
+        self.tenant = tenant
         self.journal = journal
         self.transport = transport
         self.active = 0
@@ -357,6 +359,7 @@ class Waits:
             run_id=run_id,
             key=f"child/{run_id}",
             parent=self.run_id,
+            tenant=self.tenant,
             traceparent=traceparent(self.journal.queued, step),
         )
         return run_id

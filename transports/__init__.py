@@ -22,6 +22,7 @@ from .errors import (
     UnknownTransport,
 )
 from .memory import MemoryTransport, open_memory
+from .tenant import of_tenant
 from .values import (
     Append,
     Bound,
@@ -92,6 +93,7 @@ __all__ = [
     "digest",
     "end_topic",
     "log_topic",
+    "of_tenant",
     "open_transport",
     "wrapped",
 ]

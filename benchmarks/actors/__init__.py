@@ -42,6 +42,7 @@ CASES = {
     "tell": "tell",
     "send": "send",
     "ask": "ask",
+    "ask, async": "ask_async",
     "ask of 100": "ask100",
     "ask with deadline": "ask_deadline",
     "spawn": "spawn",

@@ -23,6 +23,23 @@ async def consume(queue: asyncio.Queue[Any]) -> None:
             counter.receive(message)
 
 
+async def consume_async(queue: asyncio.Queue[Any]) -> None:
+    """The same with an async method, of a question only."""
+    counter = AsyncCounter()
+    while True:
+        question, reply = await queue.get()
+        reply.set_result(await counter.receive(question))
+
+
+class AsyncCounter(Counter):
+    """Counts in an async method."""
+
+    async def receive(self, message: object) -> int:  # type: ignore[override]
+        """Count one."""
+        self.count += 1
+        return self.count
+
+
 async def link(queue: asyncio.Queue[Any], following: asyncio.Queue[Any]) -> None:
     """Pass the token on, unless it has made all its hops."""
     while True:
@@ -61,11 +78,13 @@ class Queues:
     def __init__(self, start: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._loop = asyncio.get_running_loop()
         self._counter: asyncio.Queue[Any] = asyncio.Queue()
+        self._async_counter: asyncio.Queue[Any] = asyncio.Queue()
         self._bounded: asyncio.Queue[Any] = asyncio.Queue(cases.CAPACITY)
         self._collector: asyncio.Queue[Any] = asyncio.Queue()
         self._ring: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(cases.RING)]
         self._workers: list[asyncio.Queue[Any]] = [asyncio.Queue() for _ in range(cases.FAN)]
         start(consume(self._counter))
+        start(consume_async(self._async_counter))
         start(consume(self._bounded))
         start(collect(self._collector))
         for number, queue in enumerate(self._ring):
@@ -89,6 +108,10 @@ class Queues:
     async def ask(self, count: int) -> None:
         for _ in range(count):
             await ask(self._counter)
+
+    async def ask_async(self, count: int) -> None:
+        for _ in range(count):
+            await ask(self._async_counter)
 
     async def ask_of_100(self, count: int) -> None:
         await cases.ask_from_many(lambda: ask(self._counter), count)
@@ -151,6 +174,7 @@ async def stage() -> AsyncIterator[Cases]:
             "tell": queues.tell,
             "send": queues.send,
             "ask": queues.ask,
+            "ask, async": queues.ask_async,
             "ask of 100": queues.ask_of_100,
             "ask with deadline": queues.ask_with_deadline,
             "spawn": queues.spawn,

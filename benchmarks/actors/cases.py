@@ -7,7 +7,8 @@ message is the same for everybody: a method or function is called, and counts it
   all of it has been handled.
 - send: the same with a mailbox of CAPACITY messages, where the sender waits for room.
 - ask: questions from one asker, one after the other.
-- ask of 100: the same from ASKERS askers at once.
+- ask, async: the same, answered by an async method. In all other cases it is a plain one, as pykka's is.
+- ask of 100: the same as ask, from ASKERS askers at once.
 - ask with deadline: one asker, and every question with a timeout that never strikes.
 - spawn: start an actor and stop it, and wait for both, one actor after the other.
 - ring: a token goes from actor to actor round a ring of RING; an operation is a hop.

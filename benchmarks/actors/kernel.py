@@ -46,6 +46,20 @@ class Counter(Actor[Any]):
         return self.count
 
 
+class AsyncCounter(Actor[Any]):
+    """Counts messages in an async method."""
+
+    mailbox = UNBOUNDED
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def receive(self, message: Any) -> int:
+        """Count one."""
+        self.count += 1
+        return self.count
+
+
 class Bounded(Counter):
     """Counts messages in a bounded mailbox."""
 
@@ -116,6 +130,7 @@ class Kernel:
         self._tree = tree
         self._loop = asyncio.get_running_loop()
         self._counter = tree.ref("counter")
+        self._async_counter = tree.ref("async counter")
         self._bounded = tree.ref("bounded")
         self._fragile = fragile
         self._collector = tree.ref("collector")
@@ -138,6 +153,10 @@ class Kernel:
     async def ask(self, count: int) -> None:
         for _ in range(count):
             await self._counter.ask(COUNT)
+
+    async def ask_async(self, count: int) -> None:
+        for _ in range(count):
+            await self._async_counter.ask(COUNT)
 
     async def ask_of_100(self, count: int) -> None:
         await cases.ask_from_many(lambda: self._counter.ask(COUNT), count)
@@ -197,6 +216,7 @@ async def stage() -> AsyncIterator[Cases]:
     """Start the tree."""
     children = (
         ChildSpec(name="counter", start=Counter),
+        ChildSpec(name="async counter", start=AsyncCounter),
         ChildSpec(name="bounded", start=Bounded),
         ChildSpec(name="collector", start=Collector),
         *(ChildSpec(name=f"link {number}", start=Link) for number in range(cases.RING)),
@@ -213,6 +233,7 @@ async def stage() -> AsyncIterator[Cases]:
             "tell": kernel.tell,
             "send": kernel.send,
             "ask": kernel.ask,
+            "ask, async": kernel.ask_async,
             "ask of 100": kernel.ask_of_100,
             "ask with deadline": kernel.ask_with_deadline,
             "spawn": kernel.spawn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,14 +17,14 @@ from .bursts import LATENCY_S
 
 
 @contextmanager
-def providers(per_s: float | None, seed: int) -> Iterator[tuple[list[str], str]]:
+def providers(per_s: float, seed: int) -> Iterator[tuple[list[str], str]]:
     """Run them while the block runs; gives the base URLs of both, and the address of their control API.
 
     Args:
-        per_s: requests a second that each allows, and holds in its bucket; None: any number.
+        per_s: requests a second that each allows, and holds in its bucket; infinity: no limits.
         seed: of their answers.
     """
-    command = [sys.executable, "-m", __name__, str(per_s or 0), str(seed)]
+    command = [sys.executable, "-m", "benchmarks.routing.providers", str(per_s), str(seed)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -34,7 +35,7 @@ def providers(per_s: float | None, seed: int) -> Iterator[tuple[list[str], str]]
 
 
 async def _serve(per_s: float, seed: int) -> None:
-    limits = Limits(requests_per_min=per_s * 60, burst_s=1.0) if per_s else Limits()
+    limits = Limits(requests_per_min=per_s * 60, burst_s=1.0) if per_s < math.inf else Limits()
     latency = Latency(first_token_s=LATENCY_S, tokens_per_s=0, jitter=0)
     plans = [ProviderPlan(name=name, models=("*",), limits=limits, latency=latency) for name in ("openai", "gemini")]
     async with serve_simulator(Simulator(plans, seed=seed)) as at:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,64 +24,78 @@ from openai import APIError
 from greenroom.runtime.router import Router
 from greenroom.transports import open_transport
 
+from ..report import Row
 from .bursts import CALLS, CASES, LONGEST, PER_S, QUESTION, Control, Outcome
 from .clients import config
 from .providers import providers
 
 WORKERS = 4
 MODULE = "benchmarks.routing.workers"
+SYSTEM = f"greenroom, {WORKERS} workers"
 
 
-def worker_command(urls: list[str], url: str, name: str, calls: int) -> list[str]:
-    """Return how a worker process is started: it says when it is ready, waits for a line, and reports."""
-    return [sys.executable, "-m", MODULE, "--worker", url, name, str(calls), json.dumps(urls)]
+def four_workers(seed: int, url: str = "") -> tuple[list[Row], dict[str, float]]:
+    """Have workers make calls within a second, each its part; return rows and ratios.
+
+    Args:
+        seed: of the providers' answers.
+        url: of a store that none of them has used yet; by default a SQLite file.
+    """
+    with tempfile.TemporaryDirectory() as folder, providers(PER_S, seed) as (urls, control):
+        outcome = burst(url or f"sqlite:///{Path(folder) / 'limits.db'}", urls, Control(control))
+    rows = [
+        Row("burst: makespan", SYSTEM, outcome.makespan_s, "s"),
+        Row("burst: failed", SYSTEM, outcome.failed, "calls"),
+        Row("burst: 429s", SYSTEM, outcome.refused, "answers"),
+    ]
+    ratios = {
+        "four_workers_makespan/optimum": outcome.makespan_s / CASES["burst"].optimum_s,
+        "four_workers_failed": float(outcome.failed),
+        "four_workers_429": float(outcome.refused),
+        "four_workers_over_limit_windows": float(outcome.over_limit_windows),
+    }
+    return rows, ratios
 
 
-def four_workers(urls: list[str], control: Control, url: str, calls: int = CALLS, workers: int = WORKERS) -> Outcome:
-    """Have workers make calls within a second, each its part; `url` is of a store that none of them has used yet."""
+def burst(url: str, urls: list[str], control: Control, calls: int = CALLS, workers: int = WORKERS) -> Outcome:
+    """Have so many workers, which share a store, make calls of the providers within a second, each its part."""
     with ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    worker_command(urls, url, f"worker-{number}", calls // workers),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for number in range(workers)
-        ]
-        for process in processes:
-            read(process)
+        started = [stack.enter_context(_worker(url, f"worker-{n}", urls, calls // workers)) for n in range(workers)]
+        for worker in started:
+            _read(worker)
         control.begin([])
-        started = time.perf_counter()
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        answered = sum(read(process)["answered"] for process in processes)
-        makespan_s = time.perf_counter() - started
-    return control.outcome(makespan_s, calls - answered, 0.0)
+        began = time.perf_counter()
+        for worker in started:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        said = [_read(worker) for worker in started]
+        makespan_s = time.perf_counter() - began
+    answered = sum(one["answered"] for one in said)
+    return replace(control.outcome(makespan_s, answered, sum(one["cpu_s"] for one in said)), failed=calls - answered)
 
 
-def read(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """Read a line that a worker says."""
+def _worker(url: str, name: str, urls: list[str], calls: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", MODULE, "--worker", url, name, json.dumps(urls), str(calls)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
     said: dict[str, Any] = json.loads(process.stdout.readline())
     return said
 
 
-async def work(url: str, name: str, calls: int, urls: list[str]) -> None:
-    """Be a worker."""
+async def _work(url: str, name: str, urls: list[str], calls: int) -> None:
+    """Be a worker: say when it is ready, wait for a line, make the calls, report."""
     answered = 0
-    holder = f"{name}#{os.getpid()}"
     async with (
         open_transport(url) as store,
         Router(config(urls, known=True), seed=1) as router,
         router.client() as client,
         anyio.create_task_group() as group,
     ):
-        group.start_soon(router.share(store, holder).run)
+        group.start_soon(router.share(store, f"{name}#{os.getpid()}").run)
 
         async def one(number: int) -> None:
             nonlocal answered
@@ -93,25 +107,16 @@ async def work(url: str, name: str, calls: int, urls: list[str]) -> None:
         print(json.dumps({"ready": True}), flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         with anyio.move_on_after(LONGEST * CASES["burst"].optimum_s):
-            async with anyio.create_task_group() as burst:
+            async with anyio.create_task_group() as made:
                 for number in range(calls):
-                    burst.start_soon(one, number)
-        print(json.dumps({"answered": answered}), flush=True)
+                    made.start_soon(one, number)
+        print(json.dumps({"answered": answered, "cpu_s": time.process_time()}), flush=True)
         group.cancel_scope.cancel()
-
-
-def main(url: str) -> None:
-    """Run it alone, and print what came of it."""
-    with tempfile.TemporaryDirectory() as folder, providers(PER_S, 1) as (urls, control):
-        outcome = four_workers(urls, Control(control), url or f"sqlite:///{Path(folder) / 'limits.db'}")
-    ratio = outcome.makespan_s / CASES["burst"].optimum_s if not outcome.failed else math.inf
-    found = {"four_workers_makespan/optimum": ratio, "four_workers_429": outcome.refused}
-    print(json.dumps({**found, "failed": outcome.failed, "makespan_s": outcome.makespan_s}))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
-        url, name, calls, env = sys.argv[2:6]
-        anyio.run(work, url, name, int(calls), json.loads(env))
+        anyio.run(_work, sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), int(sys.argv[5]))
     else:
-        main(sys.argv[1] if len(sys.argv) > 1 else "")
+        _, found = four_workers(1, sys.argv[1] if len(sys.argv) > 1 else "")
+        print(json.dumps(found, indent=2))

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,7 +64,7 @@ class Bench:
         return ()
 
     def _measured(self, system: str, module: str, args: tuple[str, ...], python: str) -> tuple[Row, ...]:
-        note(f"{system}: {module}")
+        begun = time.monotonic()
         command = [python, "-m", f"{__package__}.{module}", *args]
         pipe = subprocess.PIPE
         with subprocess.Popen(
@@ -78,6 +79,7 @@ class Bench:
                     os.killpg(process.pid, signal.SIGKILL)  # with whatever it has started
         if process.returncode:
             return self.leave_out(system, (err.strip().splitlines() or ["it said nothing"])[-1])
+        note(f"{system}: {module}, {time.monotonic() - begun:.0f} s")
         figures: list[Figure] = json.loads(out.strip().splitlines()[-1])
         return tuple(Row(case, system, median(samples), unit, tuple(samples)) for case, unit, samples in figures)
 

@@ -6,28 +6,23 @@ It leaves nothing behind: a database that is not there is not made. Law 10: of k
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from argparse import Namespace
-from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-import anyio
 import msgspec
 
-from ...transports import StoreUnavailable, TransportError, open_transport
-from ...transports.sqlite_migrations import VERSION
-from ...transports.sqlite_schema import WAL_RESET_BUG
 from ..config import TYPES, Settings, variable
 from ..errors import GreenroomError
-from ..http import ApiOptions
+from ..facade import Runtime
 from ..http.serve import beyond_loopback
 from ..listener import AddressUnavailable, listen
-from ..router import MissingKey, RouterConfig, RouterError
+from .finding import Finding
 from .output import give
-from .store import sqlite_file
+from .providers import providers
+from .storage import storage
 from .target import load_runtime, settle
+from .tokens import api_options
 
 PACKAGES = (
     "aiolimiter", "anyio", "cronsim", "httpx2", "msgspec", "openai", "redis", "rich", "starlette", "structlog",
@@ -35,20 +30,12 @@ PACKAGES = (
 )  # fmt: skip
 OTHER_VARIABLES = {
     "GREENROOM_TOKEN",
+    "GREENROOM_TOKENS",
     "GREENROOM_SHARE",
     "GREENROOM_VENV",
     *(f"GREENROOM_{provider}_{limit}" for provider in ("OPENAI", "GEMINI") for limit in ("RPM", "TPM")),
 }
 """Variables that are no settings of the command line, but mean something."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What was looked at, how it is (`ok`, `look`: works, but know this; `mend`: does not work), and what to do."""
-
-    what: str
-    how: str
-    text: str
-    code: int = 0
 
 
 def doctor(options: Namespace) -> int:
@@ -57,13 +44,15 @@ def doctor(options: Namespace) -> int:
     findings = [
         _python(),
         _packages(),
-        *_store(settings.store),
         _address(settings, options.insecure),
-        _keys(settings),
+        *providers(settings),
         *_variables(),
     ]
+    runtime = None
     if options.target:
-        findings.append(_target(options.target, settings))
+        found, runtime = _target(options.target, settings)
+        findings.append(found)
+    findings += storage(settings.store if runtime is None else runtime.store, runtime)
     sources = {name: (getattr(settings, name), settings.sources.get(name, "the default")) for name in TYPES}
     if options.json:
         shown = {name: {"value": value, "from": source} for name, (value, source) in sources.items()}
@@ -95,85 +84,18 @@ def _packages() -> Finding:
     return Finding("packages", "ok", "all there")
 
 
-def _sqlite() -> Finding:
-    if WAL_RESET_BUG:
-        return Finding("sqlite", "look", f"{WAL_RESET_BUG} that writes; back up with VACUUM INTO")
-    return Finding("sqlite", "ok", sqlite3.sqlite_version)
-
-
-def _store(url: str) -> list[Finding]:
-    """Whether it opens, what an acknowledged write survives there, and what its kind wants known."""
-    file = sqlite_file(url)
-    if file is not None and not file.exists() and file.parent.is_dir():
-        if os.access(file.parent, os.W_OK):
-            return [Finding("store", "ok", f"{url} will be made by the first command that writes"), _sqlite()]
-        text = f"the folder {file.parent.resolve()} cannot be written: name another file"
-        return [Finding("store", "mend", text, 3)]
-    schema = _schema(file) if file is not None else None
-    if schema is not None and schema.how != "ok":
-        return [schema, _sqlite()]  # to open it is to change it
-    try:
-        opened = anyio.run(_opened, url)
-        return opened if schema is None else [*opened, schema, _sqlite()]
-    except StoreUnavailable as error:
-        return [Finding("store", "mend", str(error), 3)]
-    except TransportError as error:
-        return [Finding("store", "mend", str(error), 2)]
-
-
-async def _opened(url: str) -> list[Finding]:
-    known: list[Finding] = []
-    if url.startswith("redis"):
-        from ...transports.redis_checkup import checkup
-
-        known = [Finding(note.what, "ok" if note.well else "look", note.text) for note in await checkup(url)]
-        if any(one.what == "schema" and one.how != "ok" for one in known):
-            return known  # to open it is to change it
-    async with open_transport(url) as store:
-        how = "look" if url.startswith("memory:") else "ok"
-        return [Finding("store", how, f"{store.url} opens; {store.durability}"), *known]
-
-
-def _schema(file: Path) -> Finding | None:
-    """What is known of the file's schema before it is opened; None where opening it will say what is wrong."""
-    try:
-        with closing(sqlite3.connect(file)) as connection:
-            (number,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.Error:
-        return None
-    if 0 < number < VERSION:
-        text = f"{file} has {number}: what opens it next brings it to {VERSION}, and then older versions refuse it; "
-        return Finding("schema", "look", f"{text}keep a copy made with VACUUM INTO, or stop the older ones first")
-    return Finding("schema", "ok", f"{number}, which this greenroom writes") if number == VERSION else None
-
-
 def _address(settings: Settings, insecure: bool) -> Finding:
     host, port = settings.host, settings.port
     try:
-        token = ApiOptions.from_env(os.environ).token
+        secured = api_options(settings).secured
         listen(host, port).close()
     except AddressUnavailable as error:
         return Finding("address", "mend", str(error), 3)
     except GreenroomError as error:
         return Finding("address", "mend", str(error), 2)
-    if token is None and beyond_loopback(host) and not insecure:
-        return Finding("address", "mend", f"{host} is beyond loopback and no GREENROOM_TOKEN is set: set it", 2)
-    return Finding("address", "ok", f"{host}:{port} is free, GREENROOM_TOKEN is {'set' if token else 'not set'}")
-
-
-def _keys(settings: Settings) -> Finding:
-    try:
-        config = (
-            RouterConfig.from_table(settings.router, os.environ)
-            if settings.router is not None
-            else RouterConfig.from_env(os.environ)
-        )
-    except RouterError as error:
-        return Finding("providers", "mend", str(error), 2)
-    if not config.models:
-        return Finding("providers", "look", f"{MissingKey()}; 'greenroom dev' starts it by itself")
-    names = sorted({one.name for many in config.models.values() for one in many})
-    return Finding("providers", "ok", f"keys are set for {', '.join(names)}")
+    if not secured and beyond_loopback(host) and not insecure:
+        return Finding("address", "mend", f"{host} is beyond loopback and no token is set: set GREENROOM_TOKEN", 2)
+    return Finding("address", "ok", f"{host}:{port} is free, requests {'need a' if secured else 'need no'} token")
 
 
 def _variables() -> list[Finding]:
@@ -182,9 +104,12 @@ def _variables() -> list[Finding]:
     return [Finding("variable", "look", f"{name} means nothing here: correct or remove it") for name in unknown]
 
 
-def _target(target: str, settings: Settings) -> Finding:
+def _target(target: str, settings: Settings) -> tuple[Finding, Runtime | None]:
     try:
         runtime = load_runtime(target, settings)
     except GreenroomError as error:
-        return Finding("target", "mend", str(error), 2)
-    return Finding("target", "ok", f"{target} has {', '.join(runtime.workflows)} on {runtime.store}")
+        return Finding("target", "mend", str(error), 2), None
+    if not runtime.workflows:
+        text = f"{target} has no workflows, so nothing can be started: give them to Runtime(...)"
+        return Finding("target", "mend", text, 2), runtime
+    return Finding("target", "ok", f"{target} has {', '.join(runtime.workflows)} on {runtime.store}"), runtime

@@ -12,6 +12,7 @@ from dataclasses import replace
 import anyio
 
 from ...transports import RunEnded
+from ..config import Settings
 from ..errors import ConfigInvalid, UnknownWorkflow
 from ..facade import Runtime
 from ..router import RouterConfig
@@ -94,14 +95,15 @@ def serve(options: Namespace) -> int:
 
     async def main() -> None:
         async with told_to_stop("stopping; once more to stop at once"), runtime:
-            await _serve(runtime, settings.host, settings.port, options)
+            await _serve(runtime, settings, options)
 
     anyio.run(main)
     return 0
 
 
-async def _serve(runtime: Runtime, host: str, port: int, options: Namespace) -> None:
-    from ..http import ApiOptions, serve
+async def _serve(runtime: Runtime, settings: Settings, options: Namespace) -> None:
+    from ..http import serve
+    from .tokens import api_options
 
     def ready(url: str) -> None:
         if not options.quiet:
@@ -109,8 +111,8 @@ async def _serve(runtime: Runtime, host: str, port: int, options: Namespace) -> 
             for name in runtime.workflows:
                 say(f"start one  POST {url}/v1/workflows/{name}/runs")
 
-    app = runtime.asgi(ApiOptions.from_env(os.environ))
-    await serve(app, host=host, port=port, insecure=options.insecure, ready=ready)
+    app = runtime.asgi(api_options(settings))
+    await serve(app, host=settings.host, port=settings.port, insecure=options.insecure, ready=ready)
 
 
 def worker(options: Namespace) -> int:
@@ -132,7 +134,7 @@ def worker(options: Namespace) -> int:
                 say(f"worker {at_work.name} on {runtime.store}")
             async with anyio.create_task_group() as group:
                 if options.metrics_port is not None:
-                    group.start_soon(_serve_metrics, runtime, options)
+                    group.start_soon(_serve_metrics, runtime, settings, options)
                 await told.wait()
                 group.cancel_scope.cancel()
 
@@ -147,15 +149,16 @@ def _collect_rarely() -> None:
     gc.set_threshold(GARBAGE, 10, 10)
 
 
-async def _serve_metrics(runtime: Runtime, options: Namespace) -> None:
-    from ..http import ApiOptions, serve
+async def _serve_metrics(runtime: Runtime, settings: Settings, options: Namespace) -> None:
+    from ..http import serve
     from ..http.metrics import metrics_app
+    from .tokens import api_options
 
     def ready(url: str) -> None:
         if not options.quiet:
             say(f"metrics    {url}/metrics")
 
-    app = metrics_app(runtime.meters, options=ApiOptions.from_env(os.environ))
+    app = metrics_app(runtime.meters, options=api_options(settings))
     await serve(app, host=options.metrics_host, port=options.metrics_port, ready=ready)
 
 
@@ -175,7 +178,7 @@ def dev(options: Namespace) -> int:
             group.start_soon(_cancel_when_told, group.cancel_scope, told)
             if options.child_of is not None:
                 group.start_soon(_cancel_when_orphaned, group.cancel_scope, options.child_of)
-            await _serve(runtime, settings.host, settings.port, options)
+            await _serve(runtime, settings, options)
             group.cancel_scope.cancel()
 
     anyio.run(main)

@@ -169,6 +169,11 @@ def parser() -> argparse.ArgumentParser:
     gateway.add_argument("--keys", metavar="FILE", help="a TOML file with the keys of those who may ask")
     gateway.add_argument("--new-key", action="store_true", help="make a key, give it and its digest, and end")
 
+    token = command("token", "tokens", "make a token of the API, and give it with its digest", settings=False)
+    token.add_argument("name", metavar="NAME", help="who has it")
+    token.add_argument("--scope", nargs="+", choices=("read", "run", "admin"), required=True, help="what it may do")
+    token.add_argument("--tenant", default="", metavar="TENANT", help="the only one whose runs there are for it")
+
     completion = command("completion", "completion", "give a script that completes commands", settings=False)
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="for which shell")
     return made

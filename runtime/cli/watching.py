@@ -11,9 +11,11 @@ from argparse import Namespace
 import anyio
 import msgspec
 
+from ...transports import StoreUnavailable
+from ..client.errors import Unreachable
 from ..redaction import redact
 from .board import board, tree_text
-from .output import give, say
+from .output import give, printable, say
 from .sight import Sight, Source, look, mute, open_source, shown
 from .signals import told_to_stop
 
@@ -74,16 +76,20 @@ async def _stream(source: Source, interval_s: float) -> None:
 
 
 async def _watch(source: Source, interval_s: float) -> None:
+    """Draw anew until told to stop; what is gone for a while is waited for, if it was there at first."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     console = Console(highlight=False, markup=False)
-    first = Text(f"looking at {source.place}")
+    first = board(await look(source, RUNS), source.place, _now())
     async with told_to_stop("stopping") as told:
         with Live(first, console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
             while not told.is_set():
-                live.update(board(await look(source, RUNS), source.place, _now()), refresh=True)
+                try:
+                    live.update(board(await look(source, RUNS), source.place, _now()), refresh=True)
+                except (StoreUnavailable, Unreachable) as error:
+                    live.update(Text(f"{printable(str(error))}; it is asked again"), refresh=True)
                 with anyio.move_on_after(interval_s):
                     await told.wait()
 

@@ -42,6 +42,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     updated: datetime.datetime
     seq: int
     tags: tuple[str, ...] = ()
+    tenant: str = ""
     waiting_on: str = ""
     trace_id: str = ""
     metadata: dict[str, str] = {}

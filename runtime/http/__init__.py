@@ -5,5 +5,6 @@ from .app import api
 from .options import ApiOptions
 from .serve import serve
 from .streams import Streams
+from .tokens import Token
 
-__all__ = ["AddressUnavailable", "ApiOptions", "Streams", "api", "serve"]
+__all__ = ["AddressUnavailable", "ApiOptions", "Streams", "Token", "api", "serve"]

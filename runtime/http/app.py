@@ -4,7 +4,7 @@ Why: whatever is durable is in the store, so any number of these apps answer for
 restart alone. The app can be served by itself or mounted under any prefix; its routes begin with `/v1`, and the
 dashboard is at `/dashboard`.
 
-    client -> Shield (problems) -> Guard (host, token, origin) -> routes -> Runs -> transport
+    client -> Shield (problems) -> Guard (host, token, origin) -> scope -> routes -> Runs [of a tenant] -> transport
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ...transports import of_tenant
 from ..errors import GreenroomError
 from ..runs import Runs
 from ..telemetry import Meters
-from . import dashboard, openapi, views
+from . import dashboard, gensx, openapi, views
+from .access import NEEDS, Endpoint, access_of, needing
 from .bulk import BulkResource
 from .chat import ChatResource
 from .fleet import FleetResource
@@ -69,33 +71,35 @@ def api(
 
     app = Starlette(
         routes=[
-            Route("/v1/workflows/{workflow}/runs", run.create, methods=["POST"]),
-            Route("/v1/runs", run.list),
-            Route("/v1/runs/cancel", bulk.cancel, methods=["POST"]),
-            Route("/v1/runs/retry", bulk.retry, methods=["POST"]),
-            Route("/v1/runs/{run_id}", run.show),
-            Route("/v1/runs/{run_id}/result", run.result),
-            Route("/v1/runs/{run_id}/events", run.events),
-            Route("/v1/runs/{run_id}/output", run.output),
-            Route("/v1/runs/{run_id}/trace", run.trace),
-            Route("/v1/runs/{run_id}/cancel", run.cancel, methods=["POST"]),
-            Route("/v1/runs/{run_id}/fork", run.fork, methods=["POST"]),
-            Route("/v1/runs/{run_id}/retry", run.retry, methods=["POST"]),
-            Route("/v1/runs/{run_id}/signals/{name}", inlet.signal, methods=["POST"]),
-            Route("/v1/runs/{run_id}/approvals", inlet.approvals),
-            Route("/v1/runs/{run_id}/approvals/{approval}", inlet.decide, methods=["POST"]),
-            Route("/v1/chat/{workflow}", chat.answer, methods=["POST"]),
-            Route("/v1/chat/{workflow}/{chat_id}/stream", chat.stream),
-            Route("/v1/chat/{workflow}/{chat_id}/stop", chat.stop, methods=["POST"]),
-            Route("/v1/workflows", system.workflows),
-            Route("/v1/system/workers", system.workers),
-            Route("/v1/system/tree", fleet.tree),
-            Route("/v1/system/providers", fleet.providers),
-            Route("/livez", system.live),
-            Route("/readyz", system.ready),
-            Route("/metrics", metrics.show),
-            Route("/openapi.json", system.schema),
+            _route("POST /v1/workflows/{workflow}/runs", run.create),
+            _route("GET /v1/runs", run.list),
+            _route("POST /v1/runs/cancel", bulk.cancel),
+            _route("POST /v1/runs/retry", bulk.retry),
+            _route("GET /v1/runs/{run_id}", run.show),
+            _route("GET /v1/runs/{run_id}/result", run.result),
+            _route("GET /v1/runs/{run_id}/events", run.events),
+            _route("GET /v1/runs/{run_id}/output", run.output),
+            _route("GET /v1/runs/{run_id}/trace", run.trace),
+            _route("POST /v1/runs/{run_id}/cancel", run.cancel),
+            _route("POST /v1/runs/{run_id}/fork", run.fork),
+            _route("POST /v1/runs/{run_id}/retry", run.retry),
+            _route("POST /v1/runs/{run_id}/signals/{name}", inlet.signal),
+            _route("GET /v1/runs/{run_id}/approvals", inlet.approvals),
+            _route("POST /v1/runs/{run_id}/approvals/{approval}", inlet.decide),
+            _route("POST /v1/chat/{workflow}", chat.answer),
+            _route("GET /v1/chat/{workflow}/{chat_id}/stream", chat.stream),
+            _route("POST /v1/chat/{workflow}/{chat_id}/stop", chat.stop),
+            _route("GET /v1/workflows", system.workflows),
+            _route("GET /v1/token", system.token),
+            _route("GET /v1/system/workers", system.workers),
+            _route("GET /v1/system/tree", fleet.tree),
+            _route("GET /v1/system/providers", fleet.providers),
+            _route("GET /livez", system.live),
+            _route("GET /readyz", system.ready),
+            _route("GET /metrics", metrics.show),
+            _route("GET /openapi.json", system.schema),
             *dashboard.routes(),
+            *(gensx.routes(supply, options, streams) if options.gensx else ()),
         ],
         middleware=[Middleware(Shield), Middleware(Guard, options=options)],
         exception_handlers={HTTPException: _answer_http},
@@ -110,7 +114,7 @@ def api(
 class SystemResource:
     """The endpoints that are about the service and not about one run."""
 
-    def __init__(self, runs: Callable[[], Runs], options: ApiOptions, streams: Streams) -> None:
+    def __init__(self, runs: Callable[[Request], Runs], options: ApiOptions, streams: Streams) -> None:
         self._runs = runs
         self._options = options
         self._streams = streams
@@ -118,12 +122,19 @@ class SystemResource:
     async def workflows(self, request: Request) -> Response:
         """List the workflows that can be started here, with the schemas of their inputs and results."""
         root = views.root_of(request)
-        return views.reply({"data": [openapi.describe(root, workflow) for workflow in self._runs().workflows.values()]})
+        return views.reply(
+            {"data": [openapi.describe(root, workflow) for workflow in self._runs(request).workflows.values()]}
+        )
 
     async def workers(self, request: Request) -> Response:
         """List the workers that beat lately."""
-        workers = await self._runs().transport.workers()
+        workers = await self._runs(request).transport.workers()
         return views.reply(views.WorkerList(tuple(map(views.worker_object, workers))))
+
+    async def token(self, request: Request) -> Response:
+        """Say what the request's token may do."""
+        access = access_of(request)
+        return views.reply(views.TokenObject(access.name, access.scopes, access.tenant or None))
 
     async def live(self, request: Request) -> Response:
         """Say that the process answers."""
@@ -133,25 +144,32 @@ class SystemResource:
         """Say whether to send requests here: the store answers and the server is not shutting down."""
         if self._streams.draining:
             raise Refusal(Kind.DRAINING, "the server is shutting down: send requests elsewhere")
-        await self._runs().transport.now()
+        await self._runs(request).transport.now()
         return views.reply({"status": "ok"})
 
     async def schema(self, request: Request) -> Response:
         """Describe all of this as OpenAPI 3.1."""
         root = views.root_of(request)
-        secured = self._options.token is not None
-        return views.reply(openapi.document(root, self._runs().workflows, secured=secured))
+        secured = self._options.secured
+        return views.reply(openapi.document(root, self._runs(request).workflows, secured=secured))
 
 
-def _supplier(runs: Runs | Callable[[], Runs]) -> Callable[[], Runs]:
-    if isinstance(runs, Runs):
-        return lambda: runs
+def _route(operation: str, endpoint: Endpoint) -> Route:
+    """Make the route of an operation; what it needs has to stand in `NEEDS`."""
+    method, path = operation.split(" ")
+    return Route(path, needing(NEEDS[operation], endpoint), methods=[method])
 
-    def supply() -> Runs:
+
+def _supplier(runs: Runs | Callable[[], Runs]) -> Callable[[Request], Runs]:
+    """Give each request the runs that it may see: all, or those of its token's tenant."""
+
+    def supply(request: Request) -> Runs:
         try:
-            return runs()
+            found = runs if isinstance(runs, Runs) else runs()
         except GreenroomError as error:
             raise Refusal(Kind.NOT_STARTED, str(error)) from None
+        tenant = access_of(request).tenant
+        return Runs(of_tenant(found.transport, tenant), found.workflows, tenant=tenant) if tenant else found
 
     return supply
 

@@ -57,15 +57,15 @@ class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BulkResource:
-    """The endpoints. `runs` gives the open runtime's runs, or raises `NotStarted`."""
+    """The endpoints. `runs` gives the runs that a request may see, or raises `NotStarted`."""
 
-    def __init__(self, runs: Callable[[], Runs], options: ApiOptions) -> None:
+    def __init__(self, runs: Callable[[Request], Runs], options: ApiOptions) -> None:
         self._runs = runs
         self._options = options
 
     async def cancel(self, request: Request) -> Response:
         """Ask the runs of a batch to stop."""
-        runs, where = self._runs(), _filter(request, LIVE)
+        runs, where = self._runs(request), _filter(request, LIVE)
         body = await read_json(request, CancelRuns, self._options)
 
         async def stop(run: Run) -> bool:
@@ -79,7 +79,7 @@ class BulkResource:
 
     async def retry(self, request: Request) -> Response:
         """Start the runs of a batch again, each once."""
-        runs, where = self._runs(), _filter(request, FAILED)
+        runs, where = self._runs(request), _filter(request, FAILED)
         body = await read_json(request, RetryRuns, self._options)
 
         async def again(run: Run) -> bool:

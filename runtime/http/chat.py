@@ -34,6 +34,9 @@ from .streams import Streams
 from .ui_message import UiMessage
 
 SUBMIT = "submit-message"
+CHAT = frozenset({"messages", "prompt"})
+"""The arguments of which a workflow takes one or both, to be a chat."""
+
 LATEST = 20
 """How many of a chat's runs are looked at to stop it."""
 
@@ -52,16 +55,16 @@ class ChatTurn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatResource:
-    """The endpoints. `runs` gives the open runtime's runs, or raises `NotStarted`."""
+    """The endpoints. `runs` gives the runs that a request may see, or raises `NotStarted`."""
 
-    def __init__(self, runs: Callable[[], Runs], options: ApiOptions, streams: Streams) -> None:
+    def __init__(self, runs: Callable[[Request], Runs], options: ApiOptions, streams: Streams) -> None:
         self._runs = runs
         self._options = options
         self._streams = streams
 
     async def answer(self, request: Request) -> Response:
         """Answer a message: start its run, or find it, and tell it from its start."""
-        runs, workflow = self._runs(), request.path_params["workflow"]
+        runs, workflow = self._runs(request), request.path_params["workflow"]
         self._streams.require_room()
         key = idempotency_key(request)
         turn = await read_json(request, ChatTurn, self._options)
@@ -78,7 +81,7 @@ class ChatResource:
 
     async def stream(self, request: Request) -> Response:
         """Tell the answer that is being given from its start; 204 if there is none."""
-        runs = self._runs()
+        runs = self._runs(request)
         newest = await self._latest(runs, request, 1)
         if not newest or newest[0].state.terminal:
             return Response(status_code=204, headers={"cache-control": "no-store", **SECURITY})
@@ -86,7 +89,7 @@ class ChatResource:
 
     async def stop(self, request: Request) -> Response:
         """Cancel what answers in this chat; 204 if nothing does."""
-        runs = self._runs()
+        runs = self._runs(request)
         stopped = []
         for run in await self._latest(runs, request, LATEST):
             if not run.state.terminal:

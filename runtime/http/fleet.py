@@ -107,24 +107,24 @@ class ProviderList(msgspec.Struct, frozen=True):
 
 
 class FleetResource:
-    """The endpoints. `runs` gives the open runtime's runs, or raises `NotStarted`."""
+    """The endpoints. `runs` gives the runs that a request may see, or raises `NotStarted`."""
 
-    def __init__(self, runs: Callable[[], Runs]) -> None:
+    def __init__(self, runs: Callable[[Request], Runs]) -> None:
         self._runs = runs
         self._asked: tuple[Transport, float] | None = None
 
     async def tree(self, request: Request) -> Response:
         """Show the workers' supervision trees, or one worker's."""
-        transport = await self._looked_at()
+        transport = await self._looked_at(request)
         return _given(request, await trees(transport, request.query_params.get("worker")))
 
     async def providers(self, request: Request) -> Response:
         """Show how the deployments fare over the workers."""
-        return _given(request, await providers(await self._looked_at()))
+        return _given(request, await providers(await self._looked_at(request)))
 
-    async def _looked_at(self) -> Transport:
+    async def _looked_at(self, request: Request) -> Transport:
         """Have the workers show themselves; one mark does for many looks."""
-        transport, now = self._runs().transport, anyio.current_time()
+        transport, now = self._runs(request).transport, anyio.current_time()
         if self._asked is None or self._asked[0] is not transport or now - self._asked[1] > WANTED_S / 4:
             await want(transport)
             self._asked = (transport, now)

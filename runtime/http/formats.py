@@ -35,7 +35,7 @@ from ..records import (
 )
 from ..runs import ends
 from .problems import Problem
-from .sse import one_line
+from .sse import PING, one_line
 
 Part = Mapping[str, Any]
 
@@ -82,6 +82,8 @@ class Message:
         run: as it stands when the stream begins.
         vocabulary: the words; one belongs to one stream.
     """
+
+    ping = PING
 
     def __init__(self, run: Run, vocabulary: Vocabulary) -> None:
         self.run_id = run.run_id

@@ -42,15 +42,15 @@ class ApprovalList(msgspec.Struct, frozen=True):
 
 
 class InletResource:
-    """The endpoints. `runs` gives the open runtime's runs, or raises `NotStarted`."""
+    """The endpoints. `runs` gives the runs that a request may see, or raises `NotStarted`."""
 
-    def __init__(self, runs: Callable[[], Runs], options: ApiOptions) -> None:
+    def __init__(self, runs: Callable[[Request], Runs], options: ApiOptions) -> None:
         self._runs = runs
         self._options = options
 
     async def signal(self, request: Request) -> Response:
         """Send a signal; with an `Idempotency-Key`, once for ever."""
-        runs, run_id = self._runs(), request.path_params["run_id"]
+        runs, run_id = self._runs(request), request.path_params["run_id"]
         key = idempotency_key(request)
         body = await read_json(request, SendSignal, self._options)
         await runs.inlets.signal(
@@ -60,11 +60,13 @@ class InletResource:
 
     async def approvals(self, request: Request) -> Response:
         """List what the run has asked for."""
-        return views.reply(ApprovalList(tuple(await self._runs().inlets.approvals(request.path_params["run_id"]))))
+        return views.reply(
+            ApprovalList(tuple(await self._runs(request).inlets.approvals(request.path_params["run_id"])))
+        )
 
     async def decide(self, request: Request) -> Response:
         """Decide; 202 if this decided it, 200 if it was decided so before."""
-        runs, approval = self._runs(), request.path_params["approval"]
+        runs, approval = self._runs(request), request.path_params["approval"]
         body = await read_json(request, Decide, self._options)
         view, new = await runs.inlets.decide(request.path_params["run_id"], approval, bytes(body.decision), by=body.by)
         return views.reply(view, 202 if new else 200)

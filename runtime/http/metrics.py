@@ -18,6 +18,7 @@ from ..runs import Runs
 from ..telemetry import CONTENT_TYPE, Meters
 from ..telemetry.gauges import look_at_store
 from . import views
+from .access import Need, needing
 from .guard import Guard
 from .options import ApiOptions
 from .problems import SECURITY, Shield, answer
@@ -27,13 +28,13 @@ from .streams import Streams
 class MetricsResource:
     """The endpoint of metrics. `runs` gives the runs of the store to look at; None: only this process is."""
 
-    def __init__(self, runs: Callable[[], Runs] | None, meters: Meters) -> None:
+    def __init__(self, runs: Callable[[Request], Runs] | None, meters: Meters) -> None:
         self._runs = runs
         self._meters = meters
 
     async def show(self, request: Request) -> Response:
         """Give all metrics as text."""
-        stored = await look_at_store(self._runs().transport) if self._runs is not None else ()
+        stored = await look_at_store(self._runs(request).transport) if self._runs is not None else ()
         return Response(self._meters.text(stored), headers={"content-type": CONTENT_TYPE, **SECURITY})
 
 
@@ -48,7 +49,7 @@ def metrics_app(meters: Meters, *, options: ApiOptions | None = None) -> Starlet
         return answer(error)
 
     app = Starlette(
-        routes=[Route("/metrics", MetricsResource(None, meters).show), Route("/livez", live)],
+        routes=[Route("/metrics", needing(Need.READ_ALL, MetricsResource(None, meters).show)), Route("/livez", live)],
         middleware=[Middleware(Shield), Middleware(Guard, options=options)],
         exception_handlers={HTTPException: refuse},
     )

@@ -13,7 +13,7 @@ import msgspec
 from starlette.requests import Request
 
 from ...transports import RunFilter, RunState
-from ..cursor import Cursor, read_cursor
+from ..cursor import LAST_SEQ, Cursor, read_cursor
 from ..trace import valid_traceparent
 from .problems import Fault, Kind, Refusal
 
@@ -90,13 +90,15 @@ def cursor(request: Request) -> Cursor:
     Raises:
         Refusal: 400, it is neither a sequence number nor the id of an event.
     """
+    after = _cursor("query.after", request.query_params.get("after", "0"))
     header = request.headers.get("last-event-id", "").strip()
-    path, value = (
-        ("header.Last-Event-ID", header) if header else ("query.after", request.query_params.get("after", "0"))
-    )
+    return _cursor("header.Last-Event-ID", header) if header else after
+
+
+def _cursor(path: str, value: str) -> Cursor:
     found = read_cursor(value)
     if found is None:
-        raise invalid(path, f"is {value[:40]!r}, must be a whole number from 0 to {2**53}, or the id of an event")
+        raise invalid(path, f"is {value[:40]!r}, must be a whole number from 0 to {LAST_SEQ}, or the id of an event")
     return found
 
 
@@ -134,7 +136,7 @@ def one_of(request: Request, name: str, choices: Sequence[str]) -> str:
 
 
 def run_filter(request: Request) -> RunFilter:
-    """Read which runs to list: `workflow`, `status`, `tag`, `created_after` (RFC 3339).
+    """Read which runs to list: `workflow`, `status`, `tenant`, `tag`, `created_after` (RFC 3339).
 
     Raises:
         Refusal: 400, a value that cannot be.
@@ -144,6 +146,7 @@ def run_filter(request: Request) -> RunFilter:
     return RunFilter(
         workflow=query.get("workflow"),
         state=None if state is None else _status(state),
+        tenant=query.get("tenant"),
         tag=query.get("tag"),
         created_after=None if after is None else _time("query.created_after", after),
     )

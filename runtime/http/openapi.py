@@ -13,24 +13,32 @@ from typing import Any
 import msgspec
 
 from ...transports import RunState
+from ..cursor import LAST_SEQ
 from ..definitions import Workflow
 from ..inlets import ApprovalView
 from ..trace import Trace
 from . import views
+from .access import NEEDS, Need
 from .bulk import FAILED, LIVE, BulkResult, CancelRuns, RetryRuns
-from .chat import ChatTurn
+from .chat import CHAT, ChatTurn
 from .fleet import PROVIDERS_EXAMPLE, TREE_EXAMPLE, ProviderList, TreeList
 from .inlets import ApprovalList, Decide, SendSignal
 from .negotiation import EVENT_STREAM, JSON, TEXT
 from .problems import TYPE, Kind, Problem
 from .resources import FORMATS, CancelRun, ForkRun, StartRun
-from .schemas import REF, Schemas
+from .schemas import REF, Json, Schemas, documented, example_of
 
-Json = dict[str, Any]
 Workflows = Mapping[str, Workflow[Any, Any]]
 
 PROBLEM = "application/problem+json"
-_EVERYWHERE = (Kind.UNAUTHORIZED, Kind.MISDIRECTED, Kind.INTERNAL, Kind.NOT_STARTED)
+_EVERYWHERE = (
+    Kind.UNAUTHORIZED,
+    Kind.MISSING_SCOPE,
+    Kind.MISDIRECTED,
+    Kind.HEADERS_TOO_LARGE,
+    Kind.INTERNAL,
+    Kind.NOT_STARTED,
+)
 _MUTATION = (Kind.MALFORMED, Kind.CROSS_SITE, Kind.BODY_TOO_LARGE, Kind.UNSUPPORTED_TYPE, Kind.INVALID_INPUT)
 _START = (*_MUTATION, Kind.INVALID_PARAMETER, Kind.UNKNOWN_WORKFLOW, Kind.RUN_EXISTS, Kind.KEY_REUSED)
 _READ = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.INVALID_PARAMETER)
@@ -39,37 +47,58 @@ _FOLLOW = (*_READ, Kind.CURSOR_AHEAD, Kind.NOT_ACCEPTABLE, Kind.BUSY)
 
 def describe(root: str, workflow: Workflow[Any, Any]) -> Json:
     """Describe a workflow for the list of workflows, with schemas that stand alone."""
+    argument = alone(workflow.signature.input)
+    _tell(workflow, argument.get("$defs", {}))
     return {
         "name": workflow.name,
         "summary": workflow.summary,
         "timeout_s": workflow.timeout_s,
-        "input": _alone(workflow.signature.input),
-        "result": _alone(workflow.signature.result),
-        "approvals": {name: _alone(inlet.type) for name, inlet in workflow.approvals.items()},
+        "input": argument,
+        "result": alone(workflow.signature.result),
+        "example": example_of(workflow, Schemas([workflow.signature.input])),
+        "approvals": {name: alone(inlet.type) for name, inlet in workflow.approvals.items()},
         "links": {"start": f"{root}/v1/workflows/{workflow.name}/runs"},
     }
 
 
-def _alone(type_: Any) -> Json:
+def alone(type_: Any) -> Json:
+    """Give the schema of a type, with what it refers to in `$defs`."""
     schemas = Schemas([type_], root="#/$defs/")
     return schemas[type_] | ({"$defs": schemas.components} if schemas.components else {})
 
 
+def _tell(workflow: Workflow[Any, Any], components: Json) -> None:
+    """Add to an input's schema what the docstring says of the arguments."""
+    _, told = documented(workflow)
+    properties = components.get(f"{workflow.name}.input", {}).get("properties", {})
+    for name in told.keys() & properties.keys():
+        properties[name] = {"description": told[name]} | properties[name]
+
+
 def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
     """Make the OpenAPI document; `root` is where the app is mounted, `secured` whether it wants a token."""
-    told = [views.RunObject, views.RunList, views.OutputText, views.WorkerList, ApprovalView, ApprovalList]
+    told = [
+        views.RunObject,
+        views.RunList,
+        views.OutputText,
+        views.WorkerList,
+        views.TokenObject,
+        ApprovalView,
+        ApprovalList,
+    ]
     told += [TreeList, ProviderList]
     own = [*told, Trace, Problem, StartRun, CancelRun, ForkRun, SendSignal, Decide, ChatTurn]
     own += [CancelRuns, RetryRuns, BulkResult]
     schemas = Schemas([*own, *(part for w in workflows.values() for part in (w.signature.input, w.signature.result))])
-    components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE}
+    components = schemas.components | {"Event": _EVENT, "EventPage": _EVENT_PAGE, "SentEvent": _SENT_EVENT}
     components["Problem"] = {**components["Problem"], "examples": [_PROBLEM_EXAMPLE]}
     paths: Json = {}
     for workflow in workflows.values():
+        _tell(workflow, components)
         components[f"{workflow.name}.run"] = _typed_run(workflow, schemas)
         components[f"{workflow.name}.start"] = _typed_start(workflow, schemas)
         paths[f"/v1/workflows/{workflow.name}/runs"] = {"post": _start(workflow)}
-    paths |= _run_paths() | _chat_paths() | _system_paths()
+    paths |= _run_paths() | _chat_paths(workflows) | _system_paths()
     whole: Json = {
         "openapi": "3.1.0",
         "info": {
@@ -82,9 +111,24 @@ def document(root: str, workflows: Workflows, *, secured: bool = False) -> Json:
         "components": {"schemas": components},
     }
     if secured:
-        whole["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        whole["components"]["securitySchemes"] = {"token": _TOKEN}
         whole["security"] = [{"token": []}]
+        _secure(paths, workflows)
     return whole
+
+
+def _secure(paths: Json, workflows: Workflows) -> None:
+    """Say of each operation which scope it needs."""
+    starts = {f"/v1/workflows/{name}/runs": "/v1/workflows/{workflow}/runs" for name in workflows}
+    for path, item in paths.items():
+        for method in ("get", "post"):
+            if method not in item:
+                continue
+            need = NEEDS[f"{method.upper()} {starts.get(path, path)}"]
+            if need is Need.NOTHING:
+                item[method]["security"] = []
+            elif need.scope is not None:
+                item[method]["security"] = [{"token": [need.scope]}]
 
 
 def _typed_run(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
@@ -99,25 +143,16 @@ def _typed_run(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
 
 def _typed_start(workflow: Workflow[Any, Any], schemas: Schemas) -> Json:
     start: Json = schemas.components["StartRun"]
-    argument: Json = schemas.components[schemas[workflow.signature.input]["$ref"].removeprefix(REF)]
+    argument = schemas.resolve(schemas[workflow.signature.input])
+    shown = example_of(workflow, schemas)
     typed = {
         **start,
         "title": f"{workflow.name}.start",
         "properties": {**start["properties"], "input": schemas[workflow.signature.input]},
-        "examples": [{"input": _example(argument)}],
     }
+    if shown is not None:
+        typed["examples"] = [{"input": shown}]
     return typed | ({"required": ["input"]} if argument.get("required") else {})
-
-
-def _example(schema: Json) -> Any:
-    """A value that shows a schema's shape: what is required, in its simplest form."""
-    kinds: Json = {"string": "text", "integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None}
-    if schema.get("type") == "object":
-        known = schema.get("properties", {})
-        return {name: _example(known[name]) for name in schema.get("required", ()) if name in known}
-    if "enum" in schema:
-        return schema["enum"][0]
-    return kinds.get(schema.get("type", ""), {})
 
 
 def _start(workflow: Workflow[Any, Any]) -> Json:
@@ -125,13 +160,16 @@ def _start(workflow: Workflow[Any, Any]) -> Json:
     accepted = _json("The run was accepted and goes on.", run)
     accepted["headers"] = {"Location": {"schema": {"type": "string"}}, "Retry-After": {"schema": {"type": "integer"}}}
     done = _json("The run has ended, or its events follow.", run)
-    done["content"][EVENT_STREAM] = {"schema": {"type": "string"}}
+    done["content"][EVENT_STREAM] = {"schema": _ref("SentEvent")}
+    accepted["links"] = done["links"] = _LINKS
+    more, _ = documented(workflow)
     return {
         "operationId": f"start_{_identifier(workflow.name)}",
         "summary": workflow.summary or f"Start a run of {workflow.name}.",
+        **({"description": more} if more else {}),
         "tags": ["workflows"],
         "parameters": [
-            _header("Idempotency-Key", "The same key and payload give the same run for ever.", maxLength=255),
+            _key("The same key and payload give the same run for ever."),
             _header("Prefer", "`wait=N`: answer when the run has ended, N seconds at the latest."),
             _header("traceparent", "A W3C trace to continue."),
         ],
@@ -144,16 +182,17 @@ def _run_paths() -> Json:
     run = _ref("RunObject")
     etag = _header("If-None-Match", "The ETag of the version that is known.")
     prefer = _header("Prefer", "`wait=N`: wait for the end, N seconds at the latest.")
-    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`."), _after()]
+    resume = [_header("Last-Event-ID", "The last event that is known; wins over `after`.", _EVENT_ID), _after()]
     where = [
         _query("workflow", {"type": "string"}),
         _query("status", {"type": "string", "enum": list(RunState)}),
+        _query("tenant", {"type": "string"}),
         _query("tag", {"type": "string"}),
         _query("created_after", {"type": "string", "format": "date-time"}),
-        _query("cursor", {"type": "string"}),
+        _query("cursor", {"type": "string", "minLength": 1}),
         _limit(50),
     ]
-    stream = {EVENT_STREAM: {"schema": {"type": "string"}}}
+    stream = {EVENT_STREAM: {"schema": _ref("SentEvent")}}
     text = {TEXT: {"schema": {"type": "string"}}}
     events = {"description": "Events from the cursor on.", "content": stream | _content(_ref("EventPage"))}
     output = {"description": "The output from the cursor on.", "content": stream | _content(_ref("OutputText")) | text}
@@ -200,17 +239,19 @@ def _bulk(name: str, summary: str, body: str, states: Iterable[RunState], where:
     return {"post": {**operation, "responses": responses | _problems(*_MUTATION, Kind.INVALID_PARAMETER)}}
 
 
-def _chat_paths() -> Json:
-    """The AI SDK's transport; written once, for a chat with any workflow."""
-    workflow = {"name": "workflow", "in": "path", "required": True, "schema": {"type": "string"}}
+def _chat_paths(workflows: Workflows) -> Json:
+    """The AI SDK's transport; written once, for a chat with any workflow that takes what a chat sends."""
+    chats = [one.name for one in workflows.values() if not CHAT.isdisjoint(one.signature.input.__struct_fields__)]
+    name: Json = {"type": "string", **({"enum": chats} if chats else {})}
+    workflow = {"name": "workflow", "in": "path", "required": True, "schema": name}
     chat = {"name": "chat_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    stream = {"description": "A UI message stream.", "content": {EVENT_STREAM: {"schema": {"type": "string"}}}}
+    stream = {"description": "A UI message stream.", "content": {EVENT_STREAM: {"schema": _ref("SentEvent")}}}
 
     def item(method: str, name: str, summary: str, responses: Json, *kinds: Kind, **more: Any) -> Json:
         operation = {"operationId": name, "summary": summary, "tags": ["chat"], **more}
         return {method: {**operation, "responses": responses | _problems(Kind.UNKNOWN_WORKFLOW, *kinds)}}
 
-    key = _header("Idempotency-Key", "The same key and message give the same run for ever.", maxLength=255)
+    key = _key("The same key and message give the same run for ever.")
     body: Json = {"parameters": [key], "requestBody": {"required": True, "content": _content(_ref("ChatTurn"))}}
     answer = item("post", "chat", "Answer a message.", {"200": stream}, *_START, Kind.BUSY, **body)
     resume = item("get", "resume_chat", "Tell the answer that is given, from its start.", _followed(stream), Kind.BUSY)
@@ -224,7 +265,7 @@ def _chat_paths() -> Json:
 
 
 def _fork_paths(run: Json) -> Json:
-    key = _header("Idempotency-Key", "The same key and request give the same run for ever.", maxLength=255)
+    key = _key("The same key and request give the same run for ever.")
     kinds = (Kind.UNKNOWN_RUN, Kind.PRUNED, Kind.UNKNOWN_WORKFLOW, Kind.NO_FORK, Kind.KEY_REUSED)
 
     def post(name: str, summary: str) -> Json:
@@ -257,9 +298,11 @@ def _inlet_paths(run: Json) -> Json:
     approval = _ref("ApprovalView")
     decided = {"200": _json("It was decided so before.", approval), "202": _json("It is decided.", approval)}
     send = post("send_signal", "Send a signal to a run.", "SendSignal", {"202": _json("It will be taken.", run)})
-    send["post"]["parameters"] = [_header("Idempotency-Key", "Of several with one key the first counts.")]
+    send["post"]["parameters"] = [_key("Of several with one key the first counts.")]
     decide = post("decide", "Decide on an approval.", "Decide", decided, Kind.DECIDED)
     listed = {"200": _json("In the order of the questions.", _ref("ApprovalList"))}
+    asked = {"run_id": "$request.path.run_id", "approval": "$response.body#/data/0/approval"}
+    listed["200"]["links"] = {"decide": {"operationId": "decide", "parameters": asked}}
     return {
         "/signals/{name}": named("name", send),
         "/approvals": _get("list_approvals", "What a run has asked for.", listed),
@@ -281,6 +324,7 @@ def _system_paths() -> Json:
     metrics = {"200": {"description": "In Prometheus' format.", "content": {TEXT: {"schema": {"type": "string"}}}}}
     return {
         "/v1/workflows": plain("list_workflows", "The workflows that can be started here.", anything),
+        "/v1/token": plain("show_token", "What the request's token may do.", _ref("TokenObject")),
         "/v1/system/workers": plain("list_workers", "The workers that beat lately.", _ref("WorkerList")),
         "/v1/system/tree": _looked("show_tree", "The workers' supervision trees.", TREE_EXAMPLE),
         "/v1/system/providers": _looked(
@@ -352,8 +396,13 @@ def _ref(name: str) -> Json:
     return {"$ref": REF + name}
 
 
-def _header(name: str, description: str, **limits: int) -> Json:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **limits}}
+def _header(name: str, description: str, schema: Json | None = None) -> Json:
+    return {"name": name, "in": "header", "description": description, "schema": schema or {"type": "string"}}
+
+
+def _key(description: str) -> Json:
+    printable = {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
+    return _header("Idempotency-Key", description, printable)
 
 
 def _query(name: str, schema: Json) -> Json:
@@ -361,8 +410,8 @@ def _query(name: str, schema: Json) -> Json:
 
 
 def _after() -> Json:
-    event = {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{8}$"}
-    return _query("after", {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, event], "default": 0})
+    event = {"type": "string", "pattern": "^[0-9]{1,15}-[0-9a-f]{8}$"}
+    return _query("after", {"anyOf": [_SEQ, event], "default": 0})
 
 
 def _limit(default: int) -> Json:
@@ -373,6 +422,20 @@ def _identifier(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
+_LINKS: Json = {
+    name: {"operationId": name, "parameters": {"run_id": "$response.body#/id"}}
+    for name in ("show_run", "get_result", "follow_run", "follow_output", "get_trace", "cancel_run", "fork_run")
+}
+"""Where a run that was started can be asked about."""
+
+_SEQ: Json = {"type": "integer", "minimum": 0, "maximum": LAST_SEQ}
+_EVENT_ID: Json = {"type": "string", "pattern": "^([0-9]{1,15}(-[0-9a-f]{8})?)?$"}
+_TOKEN: Json = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "Scopes: `read` looks and follows; `run` starts, signals, decides, cancels, forks and retries; "
+    "`admin` does all of that and what concerns all tenants. A token of a tenant sees and starts its runs alone.",
+}
 _RUN_ID: Json = {"name": "run_id", "in": "path", "required": True, "schema": {"type": "string"}}
 _EVENT: Json = {
     "type": "object",
@@ -395,6 +458,16 @@ _EVENT_PAGE: Json = {
         "next_after": {"type": "integer"},
         "cursor": {"type": "string", "description": "For `after`, where the store needs more than a number."},
         "complete": {"type": "boolean"},
+    },
+}
+_SENT_EVENT: Json = {
+    "type": "object",
+    "description": "One server-sent event. In native streams `id` is the cursor and `data` an Event.",
+    "required": ["data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
 _PROBLEM_EXAMPLE: Json = {

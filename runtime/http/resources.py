@@ -24,6 +24,7 @@ from ..records import OutputDelta, OutputReset, RunQueued, decode
 from ..runs import Runs, RunView, ends, outcome
 from ..trace import TraceFold
 from . import views
+from .access import access_of
 from .ag_ui import AgUi
 from .body import read_json
 from .formats import Message, Vocabulary
@@ -43,7 +44,7 @@ from .negotiation import (
     unchanged,
 )
 from .options import ApiOptions
-from .problems import SECURITY, Kind, Refusal
+from .problems import SECURITY, Fault, Kind, Refusal
 from .sse import Envelope, EventStream, Native
 from .streams import Streams
 from .ui_message import UiMessage
@@ -85,16 +86,16 @@ class CancelRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class RunResource:
-    """The endpoints. `runs` gives the open runtime's runs, or raises `NotStarted`."""
+    """The endpoints. `runs` gives the runs that a request may see, or raises `NotStarted`."""
 
-    def __init__(self, runs: Callable[[], Runs], options: ApiOptions, streams: Streams) -> None:
+    def __init__(self, runs: Callable[[Request], Runs], options: ApiOptions, streams: Streams) -> None:
         self._runs = runs
         self._options = options
         self._streams = streams
 
     async def create(self, request: Request) -> Response:
         """Start a run, and answer with it as it stands, with its end, or with its events."""
-        runs, workflow = self._runs(), request.path_params["workflow"]
+        runs, workflow = self._runs(request), request.path_params["workflow"]
         if workflow not in runs.workflows:
             raise UnknownWorkflow(workflow, runs.workflows)
         streaming = choose(request, (JSON, EVENT_STREAM)) == EVENT_STREAM
@@ -102,6 +103,7 @@ class RunResource:
             self._streams.require_room()
         after, key = cursor(request), idempotency_key(request)
         body = await read_json(request, StartRun, self._options)
+        _check_tenant(access_of(request).tenant, body)
         run, new = await self._start(runs, workflow, body, key, traceparent(request))
         headers = {} if new else {"idempotent-replayed": "true"}
         path = views.run_path(views.root_of(request), run.run_id)
@@ -156,7 +158,7 @@ class RunResource:
         """List runs, newest first, a page at a time; 304 if the client has this page."""
         limit = number(request, "limit", default=50, low=1, high=1000)
         where = run_filter(request)
-        page = await self._runs().list(where, cursor=request.query_params.get("cursor"), limit=limit)
+        page = await self._runs(request).list(where, cursor=request.query_params.get("cursor"), limit=limit)
         body = msgspec.json.encode(views.run_list(views.root_of(request), page))
         headers = {"etag": f'"{hashlib.sha256(body).hexdigest()[:32]}"', "cache-control": "no-cache"}
         if unchanged(request, headers["etag"]):
@@ -168,7 +170,7 @@ class RunResource:
 
     async def show(self, request: Request) -> Response:
         """Show a run; 304 if the client has this version."""
-        runs, run_id = self._runs(), request.path_params["run_id"]
+        runs, run_id = self._runs(request), request.path_params["run_id"]
         run = await runs.transport.run(run_id)
         if unchanged(request, views.etag(run)):
             return Response(status_code=304, headers={"etag": views.etag(run), **SECURITY})
@@ -178,7 +180,7 @@ class RunResource:
 
     async def result(self, request: Request) -> Response:
         """Give the result itself; 202 while there is none, a problem when there will be none."""
-        runs = self._runs()
+        runs = self._runs(request)
         run = await runs.transport.run(request.path_params["run_id"])
         wish = preferences(request, self._options.max_wait_s)
         view = await self._wait(request, runs, run, wish) or await runs.view(run.run_id)
@@ -188,13 +190,12 @@ class RunResource:
 
     async def events(self, request: Request) -> Response:
         """Follow the log as events, or read a page of it as JSON."""
-        runs = self._runs()
+        runs = self._runs(request)
         run = await runs.transport.run(request.path_params["run_id"])
-        after = cursor(request)
+        after, limit = cursor(request), number(request, "limit", default=100, low=1, high=1000)
         if choose(request, (EVENT_STREAM, JSON)) == EVENT_STREAM:
             return await self._stream(request, runs, run, after)
         after = await runs.checked(run, after)
-        limit = number(request, "limit", default=100, low=1, high=1000)
         batch = await runs.transport.read(run.run_id, after.seq, limit)
         envelope = await _envelope(runs, run.run_id)
         reached = cursor_at(batch[-1], marked=runs.transport.forgets) if batch else after
@@ -211,7 +212,7 @@ class RunResource:
 
     async def output(self, request: Request) -> Response:
         """Follow the output as events or as another protocol's, or read the text it amounts to so far."""
-        runs = self._runs()
+        runs = self._runs(request)
         run = await runs.transport.run(request.path_params["run_id"])
         words = FORMATS[one_of(request, "format", list(FORMATS))]
         if words is not None:
@@ -232,7 +233,7 @@ class RunResource:
 
     async def trace(self, request: Request) -> Response:
         """Fold the log into the run's trace."""
-        runs = self._runs()
+        runs = self._runs(request)
         fold = TraceFold()
         async for page in history(runs.transport, await runs.transport.run(request.path_params["run_id"])):
             for stored in page:
@@ -241,7 +242,7 @@ class RunResource:
 
     async def fork(self, request: Request) -> Response:
         """Start a new run with the results of this one."""
-        runs, key = self._runs(), idempotency_key(request)
+        runs, key = self._runs(request), idempotency_key(request)
         body = await read_json(request, ForkRun, self._options)
         changed = None if body.input is UNSET else bytes(body.input)
         run, new = await runs.fork(request.path_params["run_id"], at=body.at, input=changed, key=key)
@@ -249,7 +250,7 @@ class RunResource:
 
     async def retry(self, request: Request) -> Response:
         """Start a run that failed again, from its last good step, as a new run."""
-        runs = self._runs()
+        runs = self._runs(request)
         run, new = await runs.retry(request.path_params["run_id"], key=idempotency_key(request))
         return await self._started(request, runs, run, new=new)
 
@@ -261,7 +262,7 @@ class RunResource:
 
     async def cancel(self, request: Request) -> Response:
         """Ask the run to stop; asking again changes nothing."""
-        runs, run_id = self._runs(), request.path_params["run_id"]
+        runs, run_id = self._runs(request), request.path_params["run_id"]
         body = await read_json(request, CancelRun, self._options)
         await runs.cancel(run_id, body.reason)
         return views.reply(views.run_object(views.root_of(request), await runs.view(run_id)), 202)
@@ -288,6 +289,22 @@ class RunResource:
         if run.state.terminal and after.seq >= run.seq:
             return _nothing_more()
         return EventStream(runs, Message(run, words), after=Cursor(), streams=self._streams)
+
+
+def _check_tenant(own: str, body: StartRun) -> None:
+    """Check that a token of a tenant starts its runs, under ids that no other tenant can want."""
+    if not own:
+        return
+    if body.tenant not in ("", own):
+        raise _invalid("$.tenant", f"the token is of tenant {own}: leave it out")
+    if body.run_id is not None and not body.run_id.startswith(f"{own}."):
+        raise _invalid("$.run_id", f"an id that tenant {own} chooses begins with '{own}.': send one, or leave it out")
+
+
+def _invalid(path: str, detail: str) -> Refusal:
+    return Refusal(
+        Kind.INVALID_INPUT, f"the body is invalid at {path}: {detail}", errors=(Fault(path=path, detail=detail),)
+    )
 
 
 def _nothing_more(headers: dict[str, str] | None = None) -> Response:

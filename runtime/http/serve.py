@@ -50,7 +50,7 @@ async def serve(
     """
     options: ApiOptions = app.state.options
     streams: Streams = app.state.streams
-    if options.token is None and not insecure and beyond_loopback(host):
+    if not options.secured and not insecure and beyond_loopback(host):
         raise ConfigInvalid(
             f"host: {host} can be reached from other machines and no token is set: set {TOKEN_VARIABLE}, "
             "serve on 127.0.0.1, or say insecure"

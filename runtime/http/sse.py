@@ -50,6 +50,7 @@ CHUNK_BYTES = 64 * 1024
 GOODBYE_S = 0.5
 """How long the last words to a client may take, seconds."""
 
+PING = b": ping\n\n"
 _SHUTDOWN = b'event: server-shutdown\ndata: {"v":1,"detail":"the server is shutting down: connect again"}\n\n'
 _HEADERS = {
     "content-type": EVENT_STREAM,
@@ -132,10 +133,12 @@ class Format(Protocol):
     Attributes:
         run_id: whose log.
         headers: more response headers.
+        ping: what is sent in silence, and means nothing.
     """
 
     run_id: str
     headers: Mapping[str, str]
+    ping: bytes
 
     def begin(self) -> bytes:
         """Give what is sent first."""
@@ -161,6 +164,7 @@ class Native:
     """
 
     headers: Mapping[str, str] = MappingProxyType({})
+    ping = PING
 
     def __init__(self, envelope: Envelope, kinds: Collection[str] | None = None) -> None:
         self.run_id = envelope.run_id
@@ -273,7 +277,7 @@ class EventStream(Response):
                 await anyio.sleep(PING_S - silence)
                 continue
             with anyio.move_on_after(STALL_S) as patience:
-                await self._send(send, b": ping\n\n")
+                await self._send(send, self._format.ping)
             if patience.cancelled_caught:
                 log.warning("stream_stalled", run_id=self._format.run_id)
                 scope.cancel()

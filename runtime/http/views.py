@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from ...transports import Run, RunPage, RunState, WorkerInfo
 from ..runs import RunView
+from .access import Scope
 from .problems import SECURITY, Problem, failure
 
 
@@ -45,6 +46,7 @@ class RunObject(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     tags: tuple[str, ...]
     links: Links
+    tenant: str | UnsetType = UNSET
     waiting_on: str | UnsetType = UNSET
     trace_id: str | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
@@ -67,6 +69,14 @@ class OutputText(msgspec.Struct, frozen=True):
     text: str
     complete: bool
     seq: int
+
+
+class TokenObject(msgspec.Struct, frozen=True):
+    """What the token of a request may do: `scopes` with those that it implies, `tenant` null for all."""
+
+    name: str
+    scopes: tuple[Scope, ...]
+    tenant: str | None
 
 
 class WorkerObject(msgspec.Struct, frozen=True):
@@ -112,6 +122,7 @@ def row_object(root: str, run: Run) -> RunObject:
         updated=time_of(run.updated),
         seq=run.seq,
         tags=run.tags,
+        tenant=run.lane.tenant or UNSET,
         waiting_on=run.waiting_on or UNSET,
         links=Links(
             itself=path,

@@ -5,7 +5,8 @@
 
 A budget counts what is inside it, also in what is called there; calls count in every budget around them. It is
 checked before a call and charged after it, so the call that crosses it is the last. Dollars are known where a
-deployment has prices. Counted in this process: a run that moves to another worker begins its block anew.
+deployment has prices. Counted in this process; a run that goes on elsewhere counts what its log says was spent in the
+steps that it asks for again.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ class Purse:
 
 purses: ContextVar[tuple[Purse, ...]] = ContextVar("greenroom_llm_purses", default=())
 """The budgets around calls made here."""
+
+
+def charge(usd: float, tokens: float) -> None:
+    """Count what was spent here before, by another process."""
+    for purse in purses.get():
+        purse.charge(usd, tokens)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ from ...transports import (
     end_topic,
     log_topic,
 )
+from .conformance_appends import AppendRules
 from .conformance_lanes import LaneRules
 from .conformance_log import LogRules, claim, claimed, create, entries, terms
 from .conformance_model import Clock, LogAndLease
@@ -52,7 +53,7 @@ PATIENCE_S = 20.0
 """How long a hint may take on a loaded machine, seconds."""
 
 
-class TransportSuite(LaneRules, LogRules, ReservoirRules):
+class TransportSuite(AppendRules, LaneRules, LogRules, ReservoirRules):
     """The contract as tests; a subclass says how to open a store.
 
     Attributes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         UnknownWorkflow,
         WaitTimedOut,
     )
-    from .runtime.facade import RunHandle, Runtime
+    from .runtime.facade import RunHandle, Runtime, lifespan
     from .runtime.policies import Cache, Rate, Retry, Timeout
     from .runtime.router import Router, RouterConfig
     from .runtime.router.llm import llm
@@ -91,6 +91,7 @@ __all__ = [
     "emit",
     "fan_out",
     "idempotency_key",
+    "lifespan",
     "llm",
     "now",
     "random",
@@ -118,7 +119,7 @@ _HOME = {
         "UnknownWorkflow",
         "WaitTimedOut",
     ),
-    "facade": ("RunHandle", "Runtime"),
+    "facade": ("RunHandle", "Runtime", "lifespan"),
     "policies": ("Cache", "Rate", "Retry", "Timeout"),
     "router": ("Router", "RouterConfig"),
     "router.llm": ("llm",),

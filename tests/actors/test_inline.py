@@ -94,7 +94,7 @@ async def test_by_the_queue_go_all_questions_if_the_tree_says_so() -> None:
 
 class Async(Actor[Any]):
     async def receive(self, message: Any) -> Any:
-        return message
+        return message(self) if callable(message) else message
 
 
 class Hooked(Echo):
@@ -105,7 +105,7 @@ class Hooked(Echo):
 async def function(mailbox: Mailbox[Any]) -> None:
     while True:
         message = await mailbox.get()
-        mailbox.reply(message, message)
+        mailbox.reply(message, message(None) if callable(message) else message)
 
 
 @pytest.mark.parametrize("start", [Async, Hooked, function])
@@ -124,6 +124,40 @@ async def test_a_question_is_not_answered_ahead_of_what_was_told_before() -> Non
         b.tell(lambda actor: order.append("told b"))
         await b.ask(lambda actor: order.append("asked b"))
         assert order == ["told a", "asked b", "told b", "asked b"]
+
+
+@pytest.mark.parametrize("other", [Echo, Hooked, Async, function])
+async def test_no_other_actor_that_was_woken_is_overtaken_by_a_question_or_its_answer(other: Any) -> None:
+    order: list[str] = []
+
+    class Teller(Actor[str]):
+        def receive(self, message: str) -> None:
+            order.append(message)
+            if message == "tell":
+                tree.ref("b").tell(Note(order, "told by handler"))
+
+    async with supervise(root(a=Teller, b=other)) as tree:
+        await settle()
+        for _ in range(3):
+            tree.ref("b").tell(Note(order, "told"))
+            await tree.ref("a").ask("asked")
+            assert order == ["told", "asked"]
+            await tree.ref("a").ask("tell")
+            order.append("answered")
+            assert order == ["told", "asked", "tell", "told by handler", "answered"]
+            order.clear()
+            await settle()
+
+
+class Note:
+    """A message that writes down when it is handled."""
+
+    def __init__(self, order: list[str], text: str) -> None:
+        self.order = order
+        self.text = text
+
+    def __call__(self, actor: object) -> None:
+        self.order.append(self.text)
 
 
 # Fairness
@@ -403,10 +437,18 @@ async def interrupted(tree: Supervisor, began: list[str], interrupt: Callable[[a
     return "canceled" if task.cancelled() else task.exception()
 
 
+@pytest.mark.parametrize("soon", [True, False])
 async def test_an_asker_that_is_canceled_meanwhile_cancels_the_handling(
-    stage: Stage, began: list[str], inline: bool
+    stage: Stage, began: list[str], inline: bool, soon: bool
 ) -> None:
-    async with supervise(root(a=Echo), events=stage.hear) as tree:
+    class Waiter(Actor[Any]):
+        async def receive(self, message: Any) -> Any:
+            await asyncio.sleep(1)
+
+    async with supervise(root(a=Echo, b=Waiter), events=stage.hear) as tree:
+        await settle()
+        if not soon:  # the host that serves the line waits with b, and the loop has to turn before another one does
+            tree.ref("b").tell("wait")
         assert await interrupted(tree, began, lambda task: task.cancel()) == "canceled"
         assert await tree.ref("a").ask(Get()) == (1 if inline else 0)
         assert began == (["began", "ended"] if inline else [])

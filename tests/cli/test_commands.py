@@ -13,8 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.runtime.cli import doctor
+from greenroom.runtime.cli import storage
 from greenroom.runtime.cli.input import read_input
+from greenroom.runtime.cli.tokens import api_options
+from greenroom.runtime.config import load_settings
+from greenroom.runtime.http.access import Access, Scope
+from greenroom.runtime.http.tokens import Tokens
 from greenroom.transports.sqlite_migrations import VERSION
 
 from .conftest import Shell
@@ -230,14 +234,32 @@ def test_doctor_finds_all_well_and_leaves_nothing_behind(shell: Shell, folder: P
     assert {path.name for path in set(folder.iterdir()) - before} <= {"__pycache__"}
 
 
+def test_a_token_is_made_and_lets_its_holder_in(shell: Shell, folder: Path) -> None:
+    """What it gives can be put into greenroom.toml as it is; the token itself stands in a comment, once."""
+    made = shell("token", "ci", "--scope", "read", "run", "--tenant", "acme")
+    assert made.code == 0
+    plain = made.out.splitlines()[0].removeprefix("# ")
+    (folder / "greenroom.toml").write_text(made.out.partition("\n")[2])
+    access = Tokens(api_options(load_settings({}, {}, folder)).tokens).find(plain)
+    assert access == Access("ci", (Scope.READ, Scope.RUN), "acme")
+    assert "requests need a token" in shell("doctor", "--port", "0").out
+    (folder / "greenroom.toml").write_text('[[tokens]]\nname = "ci"\nscopes = ["write"]\ntoken = "0123456789abcdef"\n')
+    done = shell("serve", "app.py", "--port", "0")
+    assert (done.code, done.err.strip()) == (
+        2,
+        "greenroom: greenroom.toml: token 'ci': scopes: give a list of some of read, run, admin",
+    )
+    assert "admin is over all tenants" in shell("token", "ci", "--scope", "admin", "--tenant", "acme").err
+
+
 def test_doctor_knows_a_sqlite_file(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell("run", "app.py", "greet", "--input", "name=bob")
     out = shell("doctor", "--port", "0").out
     assert "sqlite:///greenroom.db opens; an acknowledged write survives" in out
     assert f"ok    schema: {VERSION}, which this greenroom writes" in out
-    monkeypatch.setattr(doctor, "WAL_RESET_BUG", "")
+    monkeypatch.setattr(storage, "WAL_RESET_BUG", "")
     assert f"ok    sqlite: {sqlite3.sqlite_version}" in shell("doctor", "--port", "0").out
-    monkeypatch.setattr(doctor, "WAL_RESET_BUG", "it has a bug: use a newer one, or one process")
+    monkeypatch.setattr(storage, "WAL_RESET_BUG", "it has a bug: use a newer one, or one process")
     assert (
         "look  sqlite: it has a bug: use a newer one, or one process that writes" in shell("doctor", "--port", "0").out
     )

@@ -68,6 +68,7 @@ def test_an_empty_variable_and_an_absent_flag_say_nothing(tmp_path: Path) -> Non
         ("drain_s = -1", "greenroom.toml: drain_s is -1.0: give 0 or more seconds"),
         ('log_level = "loud"', "greenroom.toml: log_level is 'loud': give debug, info, warning, error"),
         ("router = 1", "greenroom.toml: router must be a table"),
+        ("tokens = 1", "greenroom.toml: tokens must be an array of tables"),
     ],
 )
 def test_a_wrong_file_is_named_with_key_and_fix(tmp_path: Path, text: str, words: str) -> None:

@@ -138,9 +138,9 @@ async def test_signals_approvals_forks_and_retries_go_through(house: Any, client
 
 
 async def test_the_token_is_sent_and_never_shown() -> None:
-    options = ApiOptions(token="a-token-of-the-server")
-    async with open_house(options) as house:
-        async with Client(house.url, token=options.token) as client:
+    token = "a-token-of-the-server"
+    async with open_house(ApiOptions(token=token)) as house:
+        async with Client(house.url, token=token) as client:
             assert (await client.start("idle")).info is not None
             assert "a-token" not in repr(client)
         async with Client(house.url.replace("http://", "http://user:secret@")) as client:

@@ -34,7 +34,7 @@ async def shoot(browser: Browser, name: str, url: str, ready: str, *keys: str, *
 
 async def shoot_bulk(browser: Browser, url: str) -> None:
     """Take the picture of a question about many runs."""
-    async with visiting(browser, viewport=WIDE) as visitor:
+    async with visiting(browser, viewport={"width": 1000, "height": 420}) as visitor:
         page: Page = await visitor.page(url)
         await page.get_by_role("button", name="Cancel all…").click()
         await page.get_by_role("button", name="Cancel 311 runs").wait_for()

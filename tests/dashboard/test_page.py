@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from greenroom import Runtime, component, emit, workflow
-from greenroom.runtime.http import ApiOptions, serve
+from greenroom.runtime.http import ApiOptions, Token, serve
 from greenroom.runtime.portraits import Portrait
 from greenroom.runtime.records import (
     Failure,
@@ -543,6 +543,9 @@ async def test_a_real_run_is_watched_and_approved_to_its_end(visitor: Visitor) -
         await expecting(page.get_by_role("region", name="Text")).to_have_text("about tea")
         await page.get_by_role("link", name="Workers").click()
         await expecting(page.get_by_role("row")).to_have_count(2)
+        await page.get_by_role("row").nth(1).get_by_role("link").click()
+        for part in ("router", "components", "heartbeat", "claimer"):
+            await expecting(page.get_by_role("treegrid").get_by_text(part)).to_be_visible()
         assert await run.result() == "go"
         await page.close()
         group.cancel_scope.cancel()
@@ -567,6 +570,26 @@ async def test_a_token_is_asked_for_and_kept_by_the_tab_alone(browser: Browser) 
         assert await page.evaluate("localStorage.length") == 0
         await page.get_by_role("button", name="Forget token").click()
         await expecting(page.get_by_label("Token")).to_be_visible()
+
+
+async def test_what_a_token_may_not_do_is_not_offered(browser: Browser) -> None:
+    """Who may only read sees runs and no buttons. What is asked for all the same gets the sentence of the API."""
+    scopes = {"read": ["read"], "both": ["read", "run"], "root": ["admin"], "blind": ["run"]}
+    tokens = tuple(Token(name=name, scopes=held, token=f"{name}-{TOKEN}") for name, held in scopes.items())
+    async with open_house() as house, house.served(options=ApiOptions(tokens=tokens)):
+        run = await house.start()
+        for name, offered, workers in (("read", 0, 0), ("both", 1, 0), ("root", 1, 1), ("blind", 0, 0)):
+            async with visiting(browser) as visitor:
+                page = await visitor.page(house.at(f"?run={run}"))
+                await page.get_by_label("Token").fill(f"{name}-{TOKEN}")
+                await page.get_by_role("button", name="Go on").click()
+                seen = page.get_by_text("this needs the scope 'read'") if name == "blind" else page.locator(".is-live")
+                await expecting(seen).to_be_visible()
+                await expecting(page.get_by_role("button", name="Cancel…")).to_have_count(offered)
+                await expecting(page.get_by_role("link", name="Workers")).to_have_count(workers)
+                if name == "read":
+                    await page.goto(house.at("?page=workers"))
+                    await expecting(page.get_by_text("this needs the scope 'admin'")).to_be_visible()
 
 
 async def hostile_worker(house: House) -> None:
@@ -667,6 +690,57 @@ CONTRAST = """() => {
         if (ratio < 4.5) weak.push(`${element.textContent.slice(0, 40)} (${element.className}): ${ratio.toFixed(2)}`);
     }
     return weak;
+}"""
+
+
+async def test_whoever_hears_the_page_knows_what_everything_is(house: House, visitor: Visitor) -> None:
+    """Names for all that can be used, one heading over all, tables and trees whose parts are where they belong."""
+    run = await scenes.in_progress(house)
+    asking = await scenes.waiting(house)
+    await scenes.failed(house)
+    await scenes.fleet(house, run)
+    about_runs = ("", f"?run={run}&step=write", f"?run={run}&view=output", f"?run={run}&view=events")
+    pages = ("?page=approvals", "?page=workers", "?page=tree", "?page=providers")
+    for place in (*about_runs, f"?run={asking}&view=approvals", *pages):
+        page = await visitor.page(house.at(place))
+        await page.locator("main .state, main article, main [role=row]").first.wait_for()
+        assert await page.evaluate(NAMELESS) == [], place
+    await page.goto(house.at("?status=failed"))
+    await page.get_by_role("button", name="Retry all…").click()
+    await page.get_by_role("button", name="Retry 1 run").wait_for()
+    assert await page.evaluate(NAMELESS) == []
+    await page.evaluate("document.querySelector('main').append(document.createElement('button'))")
+    assert await page.evaluate(NAMELESS) == ["no name: <button></button>"]
+
+
+NAMELESS = """() => {
+    const found = [];
+    const bad = (what, element) => found.push(`${what}: ${element.outerHTML.slice(0, 120)}`);
+    const all = (wanted) => [...document.querySelectorAll(wanted)];
+    const text = (element) => [...element.querySelectorAll("[aria-hidden=true]")]
+        .reduce((left, hidden) => left.replace(hidden.textContent, ""), element.textContent).trim();
+    const name = (element) => element.getAttribute("aria-label") || text(element) || element.title
+        || [...(element.labels ?? [])].map(text).join("");
+    const named = "button, a[href], input, select, textarea, nav, [role=img], [role=treegrid], [role=grid]";
+    for (const element of all(named))
+        if (!name(element)) bad("no name", element);
+    const ids = all("[id]").map((element) => element.id);
+    if (new Set(ids).size < ids.length) found.push(`an id twice: ${ids}`);
+    if (all("h1").length !== 1) found.push(`${all("h1").length} headings of the first level`);
+    for (const element of all("svg"))
+        if (element.ariaHidden !== "true" && element.role !== "img") bad("a sign that is read", element);
+    for (const element of all("th")) if (!element.scope) bad("no scope", element);
+    for (const element of all("[aria-labelledby], [aria-activedescendant]"))
+        for (const kind of ["aria-labelledby", "aria-activedescendant"])
+            if (element.hasAttribute(kind) && !document.getElementById(element.getAttribute(kind))) bad(kind, element);
+    for (const row of all("[role=row]")) {
+        if (!row.closest("[role=treegrid], [role=grid]")) bad("a row of nothing", row);
+        if (!row.querySelector("[role=rowheader], [role=gridcell]")) bad("a row without cells", row);
+    }
+    for (const element of all("[aria-hidden=true] :is(button, a, input, [tabindex='0'])"))
+        bad("hidden, but in the way", element);
+    if (!document.documentElement.lang || !document.title) found.push("no language or title");
+    return found;
 }"""
 
 

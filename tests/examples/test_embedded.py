@@ -1,4 +1,4 @@
-"""The embedding example, as its users have it: a real server, real sockets, a simulated provider."""
+"""The embedding examples, as their users have them: a real server, real sockets, a simulated provider."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ import pytest
 from greenroom.runtime.simulator import Latency, ProviderPlan, Simulator, serve_simulator
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+QUICK = Latency(first_token_s=0.01, tokens_per_s=0, jitter=0)
 
 
 @asynccontextmanager
-async def served(folder: Path, latency: Latency) -> AsyncIterator[tuple[anyio.abc.Process, httpx2.AsyncClient]]:
-    """Have uvicorn serve the example from a folder, and a client of it."""
+async def served(
+    folder: Path, latency: Latency, example: str = "embedded"
+) -> AsyncIterator[tuple[anyio.abc.Process, httpx2.AsyncClient]]:
+    """Have uvicorn serve an example from a folder, and a client of it."""
     plan = ProviderPlan(name="openai", models=("*",), latency=latency)
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", "embedded:app"]
+    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "--port", "0", f"{example}:app"]
     async with serve_simulator(Simulator([plan])) as at:
         env = {name: value for name, value in (os.environ | at.env).items() if not name.startswith("GEMINI")}
         server = await anyio.open_process(command, cwd=folder, env=env, stderr=subprocess.STDOUT)
@@ -43,11 +46,14 @@ async def served(folder: Path, latency: Latency) -> AsyncIterator[tuple[anyio.ab
 
 
 @pytest.mark.slow
-async def test_a_run_is_started_by_the_apps_own_route_and_followed_by_the_mounted_api(tmp_path: Path) -> None:
-    async with served(tmp_path, Latency(first_token_s=0.01, tokens_per_s=0, jitter=0)) as (_, client):
+@pytest.mark.parametrize("example", ["embedded", "embedded_fastapi", "embedded_litestar"])
+async def test_a_run_is_started_by_the_apps_own_route_and_followed_by_the_mounted_api(
+    tmp_path: Path, example: str
+) -> None:
+    async with served(tmp_path, QUICK, example) as (_, client):
         refused = await client.post("/articles", json={"topc": "tea"})
-        assert refused.status_code == 422
-        assert "topic" in refused.json()["error"]
+        assert refused.status_code == (400 if example == "embedded_litestar" else 422)
+        assert "topic" in refused.text
 
         started = await client.post("/articles", json={"topic": "night trains"})
         assert started.status_code == 202
@@ -60,11 +66,21 @@ async def test_a_run_is_started_by_the_apps_own_route_and_followed_by_the_mounte
         run = (await client.get(started.headers["location"])).json()
         assert run["status"] == "completed"
         assert len(run["result"]["sources"]) == 6
+        for link in ("self", "result", "trace"):
+            assert (await client.get(run["links"][link])).status_code == 200
+        described = (await client.get("/greenroom/openapi.json")).json()
+        assert described["servers"] == [{"url": "/greenroom"}]
+        if example != "embedded":
+            assert (await client.get(f"/articles/{run['id']}")).json() == run["result"]
+        if example == "embedded_fastapi":
+            missing = await client.get("/articles/nothing")
+            assert (missing.status_code, missing.json()["detail"][:12]) == (404, "good morning")
 
 
 @pytest.mark.slow
-async def test_a_server_that_is_stopped_does_not_wait_for_those_who_follow_a_run(tmp_path: Path) -> None:
-    async with served(tmp_path, Latency(first_token_s=1.0, tokens_per_s=100, jitter=0)) as (server, client):
+@pytest.mark.parametrize("example", ["embedded", "embedded_fastapi", "embedded_litestar"])
+async def test_a_server_that_is_stopped_does_not_wait_for_those_who_follow_a_run(tmp_path: Path, example: str) -> None:
+    async with served(tmp_path, Latency(first_token_s=1.0, tokens_per_s=100, jitter=0), example) as (server, client):
         started = await client.post("/articles", json={"topic": "tea"})
         kinds = []
         stream = client.stream("GET", started.json()["events"], headers={"accept": "text/event-stream"})

@@ -1,4 +1,4 @@
-"""The processes of the fault tests: workers and API-like clients over one store, forked from one that knows all.
+"""The processes of the fault tests: workers, APIs and their clients over one store, forked from one that knows all.
 
     python hands.py ROLE FOLDER [ARGUMENT ...]
 
@@ -10,9 +10,11 @@ What steps do to the outside world is a line in `FOLDER/effects`: the step's ide
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -25,12 +27,13 @@ from typing import Any
 import anyio
 
 from greenroom import Retry, WorkerSettings, component, emit, fan_out, idempotency_key, sleep, status, workflow
+from greenroom.client import Client, RemoteRun
+from greenroom.runtime.http import api, serve
 from greenroom.runtime.logs import configure_logs
 from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
-from greenroom.runtime.steady import steady
 from greenroom.runtime.worker import open_worker
-from greenroom.transports import Transport, open_transport
+from greenroom.transports import RunFilter, Transport, open_transport
 
 LEASE_S = 1.0
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 and __name__ == "__main__" else Path()
@@ -48,7 +51,7 @@ def effect(name: str) -> None:
 async def part(number: int) -> int:
     await emit(f"part {number}.")
     effect("part")
-    await anyio.sleep(0.02)
+    await anyio.sleep(0.1)
     return number
 
 
@@ -169,32 +172,42 @@ async def work_until(store_name: str, run_id: str, dies_after: int) -> None:
             await runs.wait(run_id)
 
 
-async def call(name: str, seconds: float, *, answers_are_lost: bool = False) -> None:
-    """Be an API: start runs, each twice as clients do, and read each log to its end; write down what was accepted.
+async def end_all() -> None:
+    """Be a worker until every run of the store has ended."""
+    async with (
+        open_transport(url()) as store,
+        open_worker(store, WORKFLOWS, settings("heir"), RouterConfig(models={})),
+    ):
+        runs = Runs(store, WORKFLOWS)
+        for run in [run async for run in runs.matching(RunFilter())]:
+            await runs.wait(run.run_id)
 
-    Where an answer may be lost for good, a run may have been started by a try that seemed to fail.
-    """
-    async with open_transport(url()) as store, anyio.create_task_group() as group:
-        runs = Runs(steady(store), WORKFLOWS)
+
+async def answer(port: int) -> None:
+    """Be an API until told to leave."""
+    async with open_transport(url()) as store:
+        await serve(api(Runs(store, WORKFLOWS)), port=port)
+
+
+async def call(name: str, address: str, seconds: float) -> None:
+    """Be a client: start runs, each twice, and read each log to its end; write down what was accepted, and read."""
+    async with Client(address, patience_s=60.0) as client, anyio.create_task_group() as group:
         until = anyio.current_time() + seconds
 
-        async def follow(run_id: str) -> None:
-            seen = [event.seq async for event in runs.events(run_id)]
-            assert seen == list(range(1, len(seen) + 1)), f"{run_id}: {seen}"
+        async def follow(run: RemoteRun) -> None:
+            seen = [event.seq async for event in run.events()]
+            assert seen == list(range(1, len(seen) + 1)), f"{run.id}: {seen}"
             with (FOLDER / "read").open("a") as out:
-                out.write(f"{run_id}\n")
+                out.write(f"{run.id}\n")
 
         for number in itertools.count():
             if anyio.current_time() > until or (FOLDER / "enough").exists():
                 return
-            data = b'{"number": %d}' % number
-            run, new = await runs.start("order", data, key=f"{name}-{number}")
-            same, again = await runs.start("order", data, key=f"{name}-{number}")
-            assert (again, run.run_id) == (False, same.run_id)
-            assert new or answers_are_lost, f"{run.run_id} was not new"
+            run, same = [await client.start("order", {"number": number}, key=f"{name}-{number}") for _ in range(2)]
+            assert run.id == same.id
             with (FOLDER / "accepted").open("a") as out:
-                out.write(f"{run.run_id}\n")
-            group.start_soon(follow, run.run_id)
+                out.write(f"{run.id}\n")
+            group.start_soon(follow, run)
             await anyio.sleep(0.2)
 
 
@@ -230,35 +243,48 @@ def boundaries() -> None:
     assert os.waitpid(fork(end_all), 0)[1] == 0
 
 
-def load(seconds: float, *, deadly: bool, answers_are_lost: bool) -> None:
-    """Two APIs, three workers; one of these is killed every second and replaced, or all are left alone."""
+def load(seconds: float, *, deadly: bool) -> None:
+    """Two APIs with a client each, three workers; one of these five is killed every second and replaced, or none is.
+
+    Says how many of which were killed.
+    """
     rng = random.Random(7)
     names = itertools.count()
-    clients = [fork(partial(call, f"api{number}", seconds, answers_are_lost=answers_are_lost)) for number in range(2)]
-    workers = [fork(partial(work, f"w{next(names)}")) for _ in range(3)]
-    kills = 0
+    kills = {"api": 0, "worker": 0}
+    ports = [free_port() for _ in range(2)]
+    hands = [(fork(partial(answer, port)), "api", port) for port in ports]
+    hands += [(fork(partial(work, f"w{next(names)}")), "worker", 0) for _ in range(3)]
+    clients = [fork(partial(call, f"client{n}", f"http://127.0.0.1:{port}", seconds)) for n, port in enumerate(ports)]
     while clients:
         time.sleep(1.0)
         for client in clients[:]:
             pid, code = os.waitpid(client, os.WNOHANG)
             if pid:
-                assert code == 0, f"an API ended with {code}"
+                assert code == 0, f"a client ended with {code}"
                 clients.remove(client)
         if not clients:
             break
         if not deadly:
             continue
-        victim = workers.pop(rng.randrange(3))
+        victim, kind, port = hands.pop(rng.randrange(len(hands)))
         os.kill(victim, signal.SIGKILL)
         os.waitpid(victim, 0)
-        kills += 1
-        workers.append(fork(partial(work, f"w{next(names)}")))
+        kills[kind] += 1
+        again = partial(answer, port) if kind == "api" else partial(work, f"w{next(names)}")
+        hands.append((fork(again), kind, port))
     time.sleep(1.0)  # the youngest has to be able to hear it
-    for worker in workers:
-        os.kill(worker, signal.SIGTERM)
-    ends = [os.waitpid(worker, 0)[1] for worker in workers]
-    assert ends == [0, 0, 0], ends
-    print(kills)
+    for pid, _, _ in hands:
+        os.kill(pid, signal.SIGTERM)
+    ends = [os.waitpid(pid, 0)[1] for pid, _, _ in hands]
+    assert ends == [0] * 5, ends
+    print(json.dumps(kills))
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def main(role: str, *arguments: str) -> None:
@@ -268,7 +294,9 @@ def main(role: str, *arguments: str) -> None:
         case "boundaries":
             boundaries()
         case "load":
-            load(float(arguments[0]), deadly="calm" not in arguments, answers_are_lost="lost" in arguments)
+            load(float(arguments[0]), deadly="calm" not in arguments)
+        case "end":
+            anyio.run(end_all)
         case "worker":
             with suppress(KeyboardInterrupt):
                 anyio.run(work, arguments[0])

@@ -12,10 +12,11 @@ import msgspec
 import openai
 import pytest
 
-from greenroom import Retry, RunFailed, Timeout, WorkerSettings, component, emit, fan_out, llm, workflow
+from greenroom import Retry, RunFailed, Timeout, WorkerSettings, component, emit, fan_out, llm, sleep, workflow
 from greenroom.runtime import records as r
+from greenroom.runtime.portraits import portrait_of, want
 from greenroom.runtime.records import Event
-from greenroom.runtime.router import BreakerPolicy, Limits, Router, RouterConfig
+from greenroom.runtime.router import BreakerPolicy, Limits, Router, RouterConfig, budget
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.simulator import Fault, ProviderPlan, Simulator, SimulatorTransport
 from greenroom.runtime.simulator import Limits as Enforced
@@ -77,7 +78,18 @@ async def hurries(number: int) -> str:
     return await hurried(number)
 
 
-WORKFLOWS = {one.name: one for one in (asks, tells, nests, hurries)}
+@workflow
+async def spends(number: int) -> float:
+    """Spend in a step, in one with steps inside, then rest so long that the run is parked, and go on elsewhere."""
+    with budget(tokens=number, name="the whole run") as purse:
+        await ask(1)
+        await both(2)
+        await sleep(3600)
+        await ask(3)
+        return purse.tokens
+
+
+WORKFLOWS = {one.name: one for one in (asks, tells, nests, hurries, spends)}
 
 
 class Stage:
@@ -126,6 +138,32 @@ async def test_providers_that_are_all_down_park_the_run_and_it_goes_on_by_itself
         assert len(refused) <= 2.2 * 600 + 50
         assert len(kinds(log, r.LLMCall)) == {"asks": 1, "nests": 2}[name]
         assert all(record.status == "ok" for record in kinds(log, r.LLMCall))
+
+
+async def test_a_budget_counts_what_was_spent_before_the_run_was_parked() -> None:
+    """Each call once: those of steps, and of steps inside them, that answer from the log."""
+    async with stage() as one:
+        run_id = await one.start("spends", 1_000_000)
+        await one.runs.result(run_id)
+        log = await one.log(run_id)
+        assert kinds(log, r.RunParked)
+        calls = kinds(log, r.LLMCall)
+        assert len(calls) == 4
+        (done,) = kinds(log, r.RunCompleted)
+        assert float(bytes(done.result)) == sum(call.input_tokens + call.output_tokens for call in calls)
+
+
+async def test_a_budget_that_was_spent_before_the_run_was_parked_stays_spent() -> None:
+    async with stage() as one:
+        free = await one.start("spends", 1_000_000)
+        await one.runs.result(free)
+        before = [call.input_tokens + call.output_tokens for call in kinds(await one.log(free), r.LLMCall)][:3]
+        run_id = await one.start("spends", sum(before))
+        with pytest.raises(RunFailed, match="the whole run has spent"):
+            await one.runs.result(run_id)
+        log = await one.log(run_id)
+        assert kinds(log, r.RunParked)
+        assert [call.status for call in kinds(log, r.LLMCall)] == ["ok", "ok", "ok", "failed"]
 
 
 async def test_the_end_of_an_outage_is_noticed_within_a_second_by_one_probe_and_not_by_a_herd() -> None:
@@ -247,3 +285,23 @@ async def test_a_day_of_incidents_loses_nothing() -> None:
         assert {200, 429, 503, 529, 0} <= seen
         assert 0 < refused[0] <= 20
         assert one.sim.over_limit_windows() <= refused[0]  # a limit that nobody tells is found by a refusal
+
+
+async def test_whoever_looks_at_a_worker_sees_where_the_calls_of_its_runs_went() -> None:
+    async with stage("openai:503:share=1") as one:
+        await want(one.runs.transport)
+        run = await one.start("asks", 1)
+        await one.log(run)
+        await anyio.sleep(10)
+        portrait = await portrait_of(one.runs.transport, "w")
+        assert portrait is not None
+        [decision] = portrait.decisions
+        [call] = kinds(await one.log(run), r.LLMCall)
+        assert (decision.run_id, decision.step, decision.deployment) == (run, call.step, call.deployment)
+        assert decision.asked_model == "smart"
+        assert decision.tried[-1] == "gemini/m: ok"
+        lanes = {lane.deployment: lane for lane in portrait.deployments}
+        assert lanes["gemini/m"].outcomes == {"ok": 1}
+        assert len(lanes["gemini/m"].latencies) == 1
+        assert lanes["gemini/m"].requests_per_min == 6000
+        assert portrait.lines[0].waiting == 0

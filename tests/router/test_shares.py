@@ -178,7 +178,7 @@ async def test_a_call_costs_no_round_trip(anyio_backend: Any) -> None:
 
 async def test_one_probe_over_all_workers(anyio_backend: Any) -> None:
     """Four workers with calls that wait: a provider that is down sees one call a second, and its end is noticed."""
-    async with fleet(4, "openai:503:until=30", providers=("openai",), max_attempts=3) as one:
+    async with fleet(4, "openai:503:until=30", providers=("openai",), max_attempts=3, max_down_s=60) as one:
         await asyncio.gather(*(one.rigs[n % 4].ask(max_completion_tokens=6) for n in range(40)))
         failed = [seen.at for seen in one.sim.seen if seen.status == 503]
         late = [at for at in failed if at > 5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks.routing.bursts import Control
 from benchmarks.routing.providers import providers
-from benchmarks.routing.workers import four_workers
+from benchmarks.routing.workers import burst
 from greenroom.runtime.router import Router
 from greenroom.transports import open_transport
 
@@ -26,7 +27,7 @@ PATIENCE_S = 50.0
 def test_two_processes_share_the_limits_of_two_providers(tmp_path: Path) -> None:
     """400 calls within a second, where 120 may go at once and 120 a second after: none is refused."""
     with providers(60.0, 1) as (urls, control):
-        outcome = four_workers(urls, Control(control), f"sqlite:///{tmp_path / 'limits.db'}", calls=400, workers=2)
+        outcome = burst(f"sqlite:///{tmp_path / 'limits.db'}", urls, Control(control), calls=400, workers=2)
     assert (outcome.failed, outcome.refused, outcome.requests) == (0, 0, 400)
     assert outcome.over_limit_windows == 0
 
@@ -37,8 +38,7 @@ def test_two_processes_share_the_limits_of_two_providers(tmp_path: Path) -> None
 async def test_a_killed_workers_places_are_used_by_another(tmp_path: Path, anyio_backend: str) -> None:
     """All four are taken by calls that do not end; once it is gone and its lease is over, another one has them."""
     store = f"sqlite:///{tmp_path / 'limits.db'}"
-    with providers(None, 1) as (urls, control):
-        base_url = urls[0]
+    with providers(math.inf, 1) as ((base_url, _), control):
         await anyio.to_thread.run_sync(Control(control).begin, ["openai:stall:times=4:after=0"])
         command = [sys.executable, str(HOLDER), store, base_url, "4"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:  # noqa: ASYNC220

@@ -328,6 +328,16 @@ async def test_children_are_runs_of_their_own_and_wake_their_parent(house: House
         assert first.parent == run.run_id
 
 
+async def test_children_belong_to_the_tenant_of_their_parent(house: House) -> None:
+    home = house(book, chapter)
+    async with home.worker():
+        run, _ = await home.runs.start("book", b'{"numbers": [1]}', tenant="acme")
+        await home.runs.wait(run.run_id)
+    events = await log_of(home.runs, run.run_id)
+    (child_id,) = [e.record.run_id for e in events if isinstance(e.record, r.ChildStarted)]
+    assert (await home.runs.transport.run(child_id)).lane.tenant == "acme"
+
+
 async def test_a_lost_notice_of_a_childs_end_costs_a_delay_and_no_more(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

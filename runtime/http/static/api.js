@@ -60,6 +60,14 @@ function nonce() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+const SCOPES = ["read", "run", "admin"];
+
+/** Ask what the token may do: the style hides what `needs-run` or `needs-admin` where that is lacking. */
+export async function learnScopes() {
+  const held = await read("v1/token").then((told) => told.scopes, () => SCOPES);
+  document.documentElement.dataset.lacks = SCOPES.filter((scope) => !held.includes(scope)).join(" ");
+}
+
 export const runPath = (id, part = "") => `v1/runs/${encodeURIComponent(id)}${part}`;
 
 /**

@@ -1,7 +1,7 @@
 // The dashboard: what the address names is what is shown. It knows the public API and nothing else.
 
 import { html, render, useEffect, useState } from "./preact.js";
-import { onRefused, token } from "./api.js";
+import { learnScopes, onRefused, token } from "./api.js";
 import { link, usePlace } from "./place.js";
 import { Inbox } from "./approvals.js";
 import { Run } from "./run.js";
@@ -10,20 +10,23 @@ import { Runs } from "./runs.js";
 import { Tree } from "./tree.js";
 import { Workers } from "./workers.js";
 
-const PAGES = [["", "Runs"], ["approvals", "Approvals"], ["workers", "Workers"], ["tree", "Tree"], ["providers", "Providers"]];
+const PAGES = [["", "Runs"], ["approvals", "Approvals"], ["workers", "Workers", "needs-admin"], ["tree", "Tree", "needs-admin"], ["providers", "Providers", "needs-admin"]];
 
 function App() {
   const place = usePlace();
   const [paused, setPaused] = useState(false);
   const [refused, setRefused] = useState(null);
   useEffect(() => onRefused(setRefused), []);
+  useEffect(() => {
+    if (!refused) learnScopes();
+  }, [refused]);
   useEffect(() => scrollTo(0, 0), [place.run, place.page]);
   if (refused) return html`<${Token} close=${() => setRefused(null)} />`;
   return html`
     <a class="skip" href="#main">Skip to content</a>
     <header class="bar-top">
       <a class="brand" ...${link({})}>greenroom</a>
-      <nav aria-label="Pages">${PAGES.map(([page, title]) => html`<a aria-current=${!place.run && (place.page ?? "") === page ? "page" : undefined} ...${link({ page })}>${title}</a>`)}</nav>
+      <nav aria-label="Pages">${PAGES.map(([page, title, needs]) => html`<a class=${needs} aria-current=${!place.run && (place.page ?? "") === page ? "page" : undefined} ...${link({ page })}>${title}</a>`)}</nav>
       <span class="right">
         <button type="button" aria-pressed=${String(paused)} onClick=${() => setPaused(!paused)}>${paused ? "Resume" : "Pause"}</button>
         ${token.get() && html`<button type="button" onClick=${() => { token.set(""); location.reload(); }}>Forget token</button>`}
@@ -48,7 +51,7 @@ function Token({ close }) {
   };
   return html`<main class="token"><form onSubmit=${submit}>
     <h1>greenroom</h1>
-    <p>${token.get() ? "The server did not take this token." : "This server wants a token."} It is the value of <code>GREENROOM_TOKEN</code> where the server was started.
+    <p>${token.get() ? "The server did not take this token." : "This server wants a token."} It is the value of <code>GREENROOM_TOKEN</code> where the server was started, or one of its tokens.
       This tab keeps it until it is closed.</p>
     <label class="field">Token <input name="token" type="password" autocomplete="off" spellcheck="false" required /></label>
     <button class="primary">Go on</button>

@@ -97,9 +97,9 @@ function Question({ runId, workflow, one, done }) {
   if (sent) return html`${title}<p role="status">Sent. The run goes on.</p>`;
   return html`<form onSubmit=${decide}>${title}
     ${one.data != null && html`<${Data} of=${one.data} label="What the decision is about" />`}
-    ${schema && html`<${Fields} schema=${schema} />`}
+    ${schema && html`<div class="needs-run"><${Fields} schema=${schema} /></div>`}
     <${Trouble} problem=${problem} />
-    <div class="choices">
+    <div class="choices needs-run">
       ${yesNo(schema) ? html`<button class="primary" value="yes" disabled=${busy}>Approve</button><button class="danger" value="no" disabled=${busy}>Reject</button>`
       : html`<button class="primary" disabled=${busy || !schema}>Decide</button>`}
     </div></form>`;

@@ -39,7 +39,7 @@ function Step({ fold, span, onFork }) {
       ${span.calls.map((call) => html`<${Call} call=${call} fold=${fold} />`)}`}
     ${span.messages.length > 0 && html`<h3>Said</h3><${Messages} fold=${fold} messages=${span.messages} />`}
     ${span.result !== undefined && html`<h3>Result</h3><${Data} of=${span.result} label="Result of the step" />`}
-    ${!span.scope && html`<p class="foot"><button type="button" onClick=${() => onFork(span)}>Fork from here…</button></p>`}`;
+    ${!span.scope && html`<p class="foot needs-run"><button type="button" onClick=${() => onFork(span)}>Fork from here…</button></p>`}`;
 }
 
 function Call({ call, fold }) {

@@ -76,9 +76,9 @@ export function Run({ place, paused }) {
         <span class=${`line is-${connection.state}`} title="The connection to the run's log">${CONNECTION[connection.state]}</span>
         <span class="unseen" role="status">Run ${word(status)}, ${CONNECTION[connection.state]}</span>
         <span class="actions">
-          ${fold.active && fold.seq > 0 && html`<button type="button" onClick=${() => setAsking({ what: "cancel" })}>Cancel…</button>`}
-          ${(status === "failed" || status === "timed_out") && html`<button type="button" class="primary" onClick=${() => setAsking({ what: "retry" })}>Retry…</button>`}
-          ${fold.seq > 0 && html`<button type="button" onClick=${() => setAsking({ what: "fork", span: fold.spans.get(chosen) ?? null })}>Fork…</button>`}
+          ${fold.active && fold.seq > 0 && html`<button type="button" class="needs-run" onClick=${() => setAsking({ what: "cancel" })}>Cancel…</button>`}
+          ${(status === "failed" || status === "timed_out") && html`<button type="button" class="primary needs-run" onClick=${() => setAsking({ what: "retry" })}>Retry…</button>`}
+          ${fold.seq > 0 && html`<button type="button" class="needs-run" onClick=${() => setAsking({ what: "fork", span: fold.spans.get(chosen) ?? null })}>Fork…</button>`}
         </span>
       </div>
       <div class="run-facts">

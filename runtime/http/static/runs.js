@@ -66,8 +66,8 @@ export function Runs({ place, paused }) {
       <label class="field">Tag <input key=${place.tag ?? ""} type="search" defaultValue=${place.tag ?? ""} onChange=${(event) => filter("tag", event.target.value.trim())} /></label>
       ${narrowed && html`<button type="button" onClick=${() => go({})}>Clear</button>`}
       <span class="right">
-        ${offer("cancel") && html`<button type="button" onClick=${() => begin("cancel")}>Cancel all…</button>`}
-        ${offer("retry") && html`<button type="button" onClick=${() => begin("retry")}>Retry all…</button>`}
+        ${offer("cancel") && html`<button type="button" class="needs-run" onClick=${() => begin("cancel")}>Cancel all…</button>`}
+        ${offer("retry") && html`<button type="button" class="needs-run" onClick=${() => begin("retry")}>Retry all…</button>`}
       </span>
     </form>
     <p class=${said ? "" : "unseen"} role="status">${said}</p>
