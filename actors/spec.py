@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias
 
+import msgspec
 from typing_extensions import TypeVar
 
 from .actor import Actor
@@ -57,8 +57,7 @@ class AutoShutdown(enum.Enum):
     """When the last one has ended."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChildSpec(Generic[M]):
+class ChildSpec(msgspec.Struct, Generic[M], frozen=True, kw_only=True):
     """How a supervisor starts, stops and restarts one child.
 
     Attributes:
@@ -92,8 +91,7 @@ class ChildSpec(Generic[M]):
             raise SpecInvalid(f"{self.name} is significant and permanent: make it transient or temporary")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SupervisorSpec:
+class SupervisorSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How a supervisor looks after its children.
 
     Attributes:

@@ -1,9 +1,11 @@
 """The kernel against the actors of others, and against a task with an asyncio.Queue, which one would write by hand.
 
 Every peer is a process of its own (`peer`), with the same cases (`cases`), each in the peer's own idiom: one module
-for each. They take turns, case by case and round by round, so that a busy machine slows all of them; figures and
-ratios are medians of ROUNDS. How many operations a sample has is found in a round that does not count: as many as
-take about SAMPLE seconds. A peer that is not installed is left out, with a note.
+for each. All that have work for one processor only are kept on the same one, and take turns, case by case and round by
+round, so that a busy or a slow machine slows all of them. Figures and ratios are medians of ROUNDS; the figure of a
+round is the median of TURNS samples, between which all others have theirs. How many operations a sample has is found
+in a round that does not count: as many as take about SAMPLE seconds. A peer that is not installed is left out, with a
+note.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from ..report import Row, Suite
 from .peer import ERLANG, Absent, Failed, Peer, Process
 
 ROUNDS = 5
-SAMPLE = 0.08
+TURNS = 3
+SAMPLE = 0.04
 """Seconds that a sample is to take."""
 
 STEP = {"spawn": 100}
@@ -29,13 +32,13 @@ OURS_ON_UVLOOP = f"{OURS}, uvloop"
 QUEUE = "asyncio.Queue"
 PEERS = (
     Peer(OURS, "kernel"),
-    Peer(OURS_ON_UVLOOP, "kernel", loop="uvloop"),
     Peer(QUEUE, "asyncio_queue"),
+    Peer(OURS_ON_UVLOOP, "kernel", loop="uvloop"),
     Peer(f"{QUEUE}, uvloop", "asyncio_queue", loop="uvloop"),
     Peer("anyio streams", "anyio_streams", package="anyio"),
     Peer("pykka", "pykka_threads", package="pykka"),
     Peer("thespian", "thespian_simple", package="thespian"),
-    Peer("xoscar", "xoscar_pool", package="xoscar"),
+    Peer("xoscar", "xoscar_pool", package="xoscar", alone=False),
     Peer("erlang", ERLANG),
 )
 CASES = {
@@ -65,9 +68,9 @@ def run(seed: int) -> Suite:
             step = STEP.get(case, 1_000)
             counts = {process.system: _count(case, process.measure(case, step), step) for process in able}
             for _ in range(ROUNDS):
-                for process in able:
-                    figure = process.measure(case, counts[process.system])
-                    samples.setdefault((case, process.system), []).append(figure)
+                turns = [[process.measure(case, counts[process.system]) for process in able] for _ in range(TURNS)]
+                for process, figures in zip(able, zip(*turns, strict=True), strict=True):
+                    samples.setdefault((case, process.system), []).append(median(figures))
     rows = tuple(
         Row(case=case, system=system, value=median(figures), unit=_unit(case), samples=tuple(figures))
         for (case, system), figures in samples.items()

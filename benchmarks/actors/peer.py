@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,12 +39,15 @@ class Peer:
         module: in this package, or ERLANG.
         package: that has to be installed: what is imported.
         loop: the package that makes its event loop.
+        alone: whether it has work for one processor only, and is kept on the one that all such peers have in turns: two
+            processors are seldom equally quick.
     """
 
     system: str
     module: str
     package: str = "asyncio"
     loop: str = "asyncio"
+    alone: bool = True
 
     def command(self, scratch: Path) -> Sequence[str]:
         """Return the command that runs it.
@@ -63,6 +66,20 @@ class Peer:
         if built.returncode:
             raise Absent(f"erlc failed: {last_line(built.stdout + built.stderr)}")
         return "erl", "+S", "1", "-noshell", "-pa", str(scratch), "-s", "gen_servers"
+
+
+@contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Keep what is started in the block on one processor, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class Process:
@@ -84,16 +101,17 @@ class Process:
             command = peer.command(Path(scratch))
             self._words = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
             self._resources = stack.pop_all()
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._words,
-            text=True,
-            encoding="utf-8",
-            cwd=HERE.parent.parent,
-            env={**os.environ, "ERL_CRASH_DUMP_SECONDS": "0"},
-        )
+        with on_one_processor() if peer.alone else nullcontext():
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                text=True,
+                encoding="utf-8",
+                cwd=HERE.parent.parent,
+                env={**os.environ, "ERL_CRASH_DUMP_SECONDS": "0"},
+            )
         try:
             self.cases: list[str] = json.loads(self._line())
         except BaseException:
