@@ -19,7 +19,7 @@ from .peer import ERLANG, Absent, Failed, Peer, Process
 
 ROUNDS = 5
 TURNS = 3
-SAMPLE = 0.04
+SAMPLE = 0.08
 """Seconds that a sample is to take."""
 
 STEP = {"spawn": 100}

@@ -18,7 +18,7 @@ import socket
 import ssl
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import httpx2
 
@@ -132,11 +132,13 @@ class Connections(httpx2.AsyncBaseTransport):
             self._tls = httpx2.create_ssl_context(trust_env=False)
         timeout_s = request.extensions.get("timeout", {}).get("connect")
         tls = self._tls if scheme == "https" else None
-        eyeballs_s = None if _digits(host) else 0.25
+        loop: Any = asyncio.get_running_loop()
+        connection: _Connection
+        race = {} if _digits(host) or not isinstance(loop, asyncio.BaseEventLoop) else {"happy_eyeballs_delay": 0.25}
         try:
             async with asyncio.timeout(timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(self, address), host, port, ssl=tls, happy_eyeballs_delay=eyeballs_s
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(self, address), host, port, ssl=tls, **race
                 )
         except TimeoutError:
             raise httpx2.ConnectTimeout(f"no connection within {timeout_s:g} s", request=request) from None
@@ -326,12 +328,11 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = made = cast("asyncio.Transport", transport)  # uvloop's are none by their class
         if not self._keep:
-            transport.abort()
+            made.abort()
         elif self._unsent:
-            transport.write(self._unsent)
+            made.write(self._unsent)
             self._unsent = b""
 
     def connection_lost(self, error: Exception | None) -> None:

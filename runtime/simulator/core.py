@@ -19,6 +19,9 @@ from .windows import Windows
 KEPT = 10_000
 """Requests remembered."""
 
+TINY = 1e-5
+"""What a bucket may be short of a call: clocks that count from the epoch in floats cannot tell it."""
+
 
 class Seen(msgspec.Struct, frozen=True):
     """A request as the provider saw it; `at` in seconds since the start."""
@@ -54,7 +57,7 @@ class Meter:
     def wait(self, amount: float, now: float) -> float:
         """Return the seconds until it holds `amount`; 0: now."""
         missing = min(amount, self.capacity) - self.look(now)
-        return 0.0 if self.limit is None or missing <= 1e-9 else missing / self.rate
+        return 0.0 if self.limit is None or missing <= TINY else missing / self.rate
 
     def take(self, amount: float, now: float) -> None:
         """Take it out; a negative amount goes back in."""

@@ -107,5 +107,6 @@ async def test_a_draft_that_cannot_be_edited_is_printed_as_it_is(provider: Simul
 async def test_it_ends_the_same_wherever_its_worker_is_lost(provider: Simulator) -> None:
     trials = await crash_everywhere(newsroom, topic="night trains")
     assert len(trials) > 10
-    assert all(trial.takeovers for trial in trials[1:-1])
+    # no takeover: undisturbed; all made, the end too; nothing made, not even that the worker has it
+    assert sum(not trial.takeovers for trial in trials) == 3
     assert max(trial.replayed for trial in trials) >= 1 + 6 + 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ from greenroom.runtime.simulator import Latency, Simulator, default_plans, serve
 from greenroom.runtime.telemetry import exporter as exporting
 from greenroom.runtime.testing.crash import Severed
 from greenroom.runtime.worker import open_worker
-from greenroom.transports import Transport, WorkerInfo, open_transport
+from greenroom.transports import Append, Finish, Transport, TransportError, WorkerInfo, open_transport
 
 from .conftest import Collector, attributes
 
@@ -149,11 +149,20 @@ async def test_a_run_is_one_trace_of_its_steps_and_calls(collector: Collector) -
     assert {scope.schema_url for scope in collector.scopes} == {"https://opentelemetry.io/schemas/1.41.0"}
 
 
-async def cut_off(
-    store: Transport, runs: Runs, run_id: str, after: int, settings: WorkerSettings, telemetry: Telemetry
-) -> bool:
-    """Let a worker do so many appends of the run and be gone; False if the run had fewer."""
-    line: Any = Severed(store, after=after)
+class EndLost(Severed):
+    """A line that is cut when the end of a run has been appended."""
+
+    def __init__(self, inner: Transport) -> None:
+        super().__init__(inner, after=0)
+
+    async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
+        if any(isinstance(one.to, Finish) for one in appends):
+            self._left = 1
+        return await super().append_all(appends)
+
+
+async def cut_off(line: Any, runs: Runs, run_id: str, settings: WorkerSettings, telemetry: Telemetry) -> bool:
+    """Let a worker go on until its line is cut, and be gone; False if the run ended before."""
     async with anyio.create_task_group() as group:
 
         async def work() -> None:
@@ -178,7 +187,7 @@ async def test_a_run_that_loses_its_worker_is_one_trace_with_every_span_once(col
     async with open_transport("memory://") as store:
         runs = Runs(store, {"counted": counted})
         run, _ = await runs.start("counted", b'{"n": 1}')
-        assert await cut_off(store, runs, run.run_id, 3, settings, telemetry)
+        assert await cut_off(Severed(store, after=3), runs, run.run_id, settings, telemetry)
         assert collector.spans == []
         async with open_worker(store, runs.workflows, settings, RouterConfig(models={}), telemetry=telemetry):
             view = await runs.wait(run.run_id)
@@ -228,8 +237,7 @@ async def test_a_run_that_another_worker_ended_and_could_not_send_is_sent_once_b
     async with open_transport("memory://") as store:
         runs = Runs(store, {"counted": counted})
         run, _ = await runs.start("counted", b'{"n": 1}')
-        appends = 8
-        assert await cut_off(store, runs, run.run_id, appends, settings, telemetry)
+        assert await cut_off(EndLost(store), runs, run.run_id, settings, telemetry)
         assert (await runs.view(run.run_id)).run.state.terminal, "the last append was the run's end"
         assert collector.spans == []
         async with open_worker(store, runs.workflows, settings, RouterConfig(models={}), telemetry=telemetry):
