@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import openai
@@ -20,12 +21,19 @@ PLANS = tuple(ProviderPlan(name=name, models=("*",), latency=FAST) for name in (
 
 
 @pytest.fixture
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
-    """Give asyncio, or uvloop where a test asks for it: `greenroom serve` runs on it where it is installed."""
-    loop = getattr(request, "param", "asyncio")
-    if loop == "uvloop":
-        pytest.importorskip("uvloop", reason="it is in the extra 'fast'")
-    return "asyncio", {"use_uvloop": loop == "uvloop"}
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(
+        ("asyncio", {"use_uvloop": True}),
+        id="uvloop",
+        marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is in the extra 'fast'"),
+    ),
+]
+"""`greenroom serve` runs on uvloop where it is installed."""
 
 
 @asynccontextmanager
@@ -43,7 +51,7 @@ async def read(client: openai.AsyncOpenAI) -> str:
 @pytest.mark.parametrize(
     "fault", ["", "openai:cut:after=0", "openai:reset", "openai:truncate:after=0", "openai:503", "gemini:html"]
 )
-@pytest.mark.parametrize("anyio_backend", ["asyncio", "uvloop"], indirect=True)
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_calls_and_streams_are_answered_whatever_one_provider_does(fault: str) -> None:
     async with served(*filter(None, [fault])) as (client, router, sim):
         answers = await asyncio.gather(*(read(client) for _ in range(6)))
