@@ -13,6 +13,7 @@ import inspect
 import os
 import socket
 import stat
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -134,3 +135,18 @@ def redis_server(tmp_path: Path) -> Iterator[ValkeyServer]:
     config = {"appendonly": "yes", "appendfsync": "always", "save": ""}
     with ValkeyServer(data_dir=tmp_path / "valkey", config=config, persist=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of 127.0.0.1 that is its own authority, with its key."""
+    made = tmp_path_factory.mktemp("tls") / "made.pem"
+    args = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    args += f" -addext subjectAltName=IP:127.0.0.1 -keyout {made} -out {made}.crt"
+    try:
+        subprocess.run(args.split(), check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    with made.open("ab") as whole:
+        whole.write(Path(f"{made}.crt").read_bytes())
+    return made

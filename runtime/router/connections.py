@@ -287,7 +287,8 @@ class _Connection(asyncio.Protocol):
         self._paused = False
         self._near = near
         self._unsent = b""
-        owner.opened(self)
+        if near is not None:
+            owner.opened(self)
 
     @property
     def usable(self) -> bool:
@@ -329,6 +330,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = made = cast("asyncio.Transport", transport)  # uvloop's are none by their class
+        self._owner.opened(self)  # not before: where none is made, nobody says that it is lost
         if not self._keep:
             made.abort()
         elif self._unsent:

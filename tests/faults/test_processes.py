@@ -18,6 +18,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from greenroom.runtime.records import Record, StepStarted, decode
 from greenroom.runtime.router import RouterConfig
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing.auditor import Audit, audit
@@ -152,9 +153,18 @@ def test_a_worker_that_comes_back_after_its_lease_is_refused_stops_and_works_on(
     def tried(name: str) -> int:
         return [one for one, _ in effects(tmp_path)].count(name)
 
+    async def newest(run_id: str) -> Record:
+        async with open_transport(url) as store:
+            return decode((await store.read(run_id))[-1]).record
+
+    def begun() -> bool:
+        """The step is tried. Who is to be stopped has recorded that too: in mid-commit it would hold up the file."""
+        last = anyio.run(newest, "first") if fault == "stopped" else None
+        return tried(step) == 1 and (last is None or (isinstance(last, StepStarted) and last.name == step))
+
     anyio.run(start, "first")
     zombie = worker("zombie")
-    wait_until(lambda: tried(step) == 1, "the first attempt")
+    wait_until(begun, "the first attempt")
     if fault == "stopped":
         zombie.send_signal(signal.SIGSTOP)
     (tmp_path / "open").touch()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -30,6 +31,17 @@ STEADY = Latency(first_token_s=0.02, tokens_per_s=0, jitter=0)
 UNKNOWN = Limits()
 NONE = Enforced()
 QUESTION: Any = [{"role": "user", "content": "Where do lighthouse keepers sleep?"}]
+
+
+LOOPS = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(
+        ("asyncio", {"use_uvloop": True}),
+        id="uvloop",
+        marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is in the extra 'fast'"),
+    ),
+]
+"""`greenroom serve` runs on uvloop where it is installed."""
 
 
 @pytest.fixture

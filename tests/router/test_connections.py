@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import httpx2
@@ -13,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.runtime.router.connections import HIGH_WATER, Answer, Connections, _Connection
+
+from .conftest import LOOPS
 
 ASKED = b'{"model": "m"}'
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -31,7 +35,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def server(script: Script) -> AsyncIterator[str]:
+async def server(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Run `script` for every connection; its last argument counts them from 1."""
     count = 0
 
@@ -45,9 +49,9 @@ async def server(script: Script) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     async with listener:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1/chat/completions"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1/chat/completions"
 
 
 def answers(*pieces: bytes, then_close: bool = False) -> Script:
@@ -75,6 +79,24 @@ async def body(to: Connections, url: str) -> bytes:
     response = await ask(to, url)
     with anyio.fail_after(10):
         return await response.aread()
+
+
+@pytest.mark.parametrize("anyio_backend", LOOPS)
+async def test_tls_is_spoken_and_checked_and_a_refused_certificate_holds_up_no_end(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    async with server(answers(LENGTH), tls) as url:
+        with anyio.fail_after(20):
+            async with Connections() as stranger:
+                with pytest.raises(httpx2.ConnectError, match="certificate verify failed"):
+                    await ask(stranger, url)
+        trusted = ssl.create_default_context(cafile=certificate)
+        monkeypatch.setattr(httpx2, "create_ssl_context", lambda **options: trusted)
+        with anyio.fail_after(20):
+            async with Connections() as connections:
+                assert [await body(connections, url) for _ in range(2)] == [b"hello", b"hello"]
 
 
 LENGTH = OK + b"Content-Length: 5\r\nX-Kind: a\r\n\r\nhello"

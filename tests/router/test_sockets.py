@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import openai
@@ -14,7 +13,7 @@ import pytest
 from greenroom.runtime.router import Router, RouterConfig
 from greenroom.runtime.simulator import Fault, Latency, ProviderPlan, Simulator, serve_simulator
 
-from .conftest import QUESTION
+from .conftest import LOOPS, QUESTION
 
 FAST = Latency(first_token_s=0.001, tokens_per_s=0, jitter=0)
 PLANS = tuple(ProviderPlan(name=name, models=("*",), latency=FAST) for name in ("openai", "gemini"))
@@ -23,17 +22,6 @@ PLANS = tuple(ProviderPlan(name=name, models=("*",), latency=FAST) for name in (
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-LOOPS = [
-    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-    pytest.param(
-        ("asyncio", {"use_uvloop": True}),
-        id="uvloop",
-        marks=pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is in the extra 'fast'"),
-    ),
-]
-"""`greenroom serve` runs on uvloop where it is installed."""
 
 
 @asynccontextmanager
@@ -68,6 +56,7 @@ async def test_a_connection_cut_in_mid_stream_is_an_error_and_not_an_end() -> No
             await read(client)
 
 
+@pytest.mark.parametrize("anyio_backend", LOOPS)
 async def test_a_provider_that_is_not_there_is_named() -> None:
     env = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
     config = RouterConfig(models=RouterConfig.from_env(env).models, max_attempts=1, max_wait_s=1)

@@ -534,21 +534,6 @@ async def test_a_user_limited_to_the_prefix_can_do_everything_there(
     assert SECRET not in caplog.text
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that is its own authority, with its key."""
-    made = tmp_path_factory.mktemp("tls") / "made.pem"
-    args = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
-    args += f" -addext subjectAltName=IP:127.0.0.1 -keyout {made} -out {made}.crt"
-    try:
-        subprocess.run(args.split(), check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    with made.open("ab") as whole:
-        whole.write(Path(f"{made}.crt").read_bytes())
-    return made
-
-
 async def test_tls_is_spoken_and_checked(server: Node, url: str, certificate: Path) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
