@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .breaker import Breaker
 from .bucket import WINDOW_S, RequestLimit, Reservation, TokenLimit
-from .connections import Answer
+from .connection import Answer
 from .deployment import Deployment
 from .failures import LONGEST_PAUSE_S, Refusal
 from .hedging import Durations

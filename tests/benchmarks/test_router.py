@@ -15,7 +15,8 @@ from benchmarks.routing.bursts import CALLS, CASES, LATENCY_S, PER_S, Case, Cont
 from benchmarks.routing.cost import added_us
 from benchmarks.routing.peers import Absent, command, measured
 from benchmarks.routing.plots import draw
-from greenroom.runtime.router.connections import Answer, Connections, _Connection
+from greenroom.runtime.router.connection import Answer, Connection
+from greenroom.runtime.router.connections import Connections
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -91,13 +92,13 @@ def test_a_picture_is_whole_and_shows_every_burst(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def answer() -> tuple[_Connection, Answer]:
-    connection = _Connection(Connections(), ("http", "127.0.0.1", 80))
+def answer() -> tuple[Connection, Answer]:
+    connection = Connection(Connections(), ("http", "127.0.0.1", 80))
     connection._answer = made = Answer(connection)
     return connection, made
 
 
-def test_the_bare_provider_writes_http_that_ends(answer: tuple[_Connection, Answer]) -> None:
+def test_the_bare_provider_writes_http_that_ends(answer: tuple[Connection, Answer]) -> None:
     connection, made = answer
     connection._take(made, STREAM)
     for event in EVENTS:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.runtime.router.connections import HIGH_WATER, Answer, Connections, _Connection
+from greenroom.runtime.router.connection import HIGH_WATER, Answer, Connection
+from greenroom.runtime.router.connections import Connections
 
 from .conftest import LOOPS
 
@@ -237,7 +238,7 @@ def test_chunks_come_out_as_they_went_in_whatever_the_pieces(chunks: list[bytes]
     wire = OK + b"transfer-encoding: chunked\r\n\r\n"
     wire += b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     cuts = sorted(data.draw(st.sets(st.integers(1, len(wire) - 1), max_size=12)))
-    connection = _Connection(Connections(), ("http", "h", 80))
+    connection = Connection(Connections(), ("http", "h", 80))
     connection._answer = answer = Answer(connection)
     for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True):
         assert not answer.ended

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.runtime.router import BreakerPolicy, Limits
-from greenroom.runtime.router.connections import Answer, Connections, _Connection
+from greenroom.runtime.router.connection import Answer, Connection
+from greenroom.runtime.router.connections import Connections
 from greenroom.runtime.router.failures import Refusal
 from greenroom.runtime.router.lane import Lane, Route, Ticket
 from greenroom.runtime.router.scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
@@ -295,7 +296,7 @@ async def test_a_deployment_that_comes_up_wakes_calls_behind_one_that_cannot_use
 
 async def test_the_ticket_of_a_call_that_left_and_is_given_up_ends_its_connection() -> None:
     ticket = lane("a").take(1, now, lambda: None)
-    connection = _Connection(Connections(), ("http", "127.0.0.1", 80))
+    connection = Connection(Connections(), ("http", "127.0.0.1", 80))
     ticket.begun = Answer(connection)
     ticket.dropped("canceled")
     assert ticket.begun.ended
