@@ -9,8 +9,6 @@ first, so that a refused operation has written nothing).
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 import secrets
 import sqlite3
@@ -25,47 +23,37 @@ import msgspec
 from .contract import READY, Watch, control_topic, end_topic, log_topic
 from .errors import (
     BlobNotFound,
-    ControlPending,
-    Fenced,
     InvalidCursor,
-    KeyConflict,
     RunEnded,
-    RunNotFound,
-    RunPruned,
     StoreUnavailable,
     TransportError,
 )
 from .hints import Board
 from .reservoirs import draw
 from .sqlite_engine import Engine, Statistics
+from .sqlite_leases import Glances, Leases, refusals
 from .sqlite_rows import (
-    HEADS,
     LIVE,
     ONE,
     RECORD,
     RUN,
-    Head,
+    Known,
     advance,
-    decode_heads,
     decode_lane,
     encode_lane,
     get,
-    heads,
     insert,
-    insert_rows,
-    keep_buckets,
-    keep_reservoir,
-    lanes_due,
+    insert_runs,
+    leave,
+    lend,
     move,
-    read_heads,
-    reservoir_of,
+    post,
+    rows_of,
     run_of,
-    soonest,
-    turns_of,
-    update,
     values_of,
 )
-from .transitions import appended, claimed, posted, queued
+from .sqlite_turns import heads, keep_buckets, keep_reservoir, lanes_due, reservoir_of, soonest, turns_of
+from .transitions import claimed, left, posted, queued
 from .values import (
     Append,
     Claim,
@@ -100,7 +88,8 @@ class SqliteTransport:
         self._engine = engine
         self._board = board
         self._clock = clock
-        self._heads = Heads(engine)
+        self._leases = Leases(engine)
+        self._glances = Glances(engine)
 
     def statistics(self) -> Statistics:
         """Return how many operations have shared how many commits."""
@@ -110,30 +99,37 @@ class SqliteTransport:
         return self._clock()
 
     async def create(self, new: NewRun) -> tuple[Run, bool]:
-        def work(db: sqlite3.Connection) -> tuple[Run, bool]:
-            if new.key is not None:
-                known = db.execute(f"SELECT digest, {RUN} FROM runs WHERE key = ?", (new.key,)).fetchone()
-                if known is not None:
-                    if known[0] != new.digest:
-                        raise KeyConflict(new.key, known[1])
-                    return run_of(known[1:]), False
-                gone = db.execute("SELECT digest, run_id FROM pruned WHERE key = ?", (new.key,)).fetchone()
-                if gone is not None:
-                    raise RunPruned(gone[1]) if gone[0] == new.digest else KeyConflict(new.key, gone[1])
-            for table in ("runs", "pruned"):
-                if db.execute(f"SELECT 1 FROM {table} WHERE run_id = ?", (new.run_id,)).fetchone():
-                    raise KeyConflict(new.run_id, new.run_id)
-            now = self._clock()
-            run = queued(new, now)
-            values = [*values_of(run), new.digest]
-            places = ", ".join("?" * len(values))
-            number = db.execute(f"INSERT INTO runs ({RUN}, digest) VALUES ({places})", values).lastrowid
-            db.executemany("INSERT OR IGNORE INTO tags VALUES (?, ?)", [(tag, number) for tag in new.tags])
-            insert(db, new.run_id, 1, now, new.entries, control=False)
-            self._engine.touch(READY, log_topic(new.run_id))
-            return run, True
+        return await self._engine.write_each(self._create, new)
 
-        return await self._engine.write(work)
+    def _create(self, db: sqlite3.Connection, news: Sequence[NewRun]) -> list[tuple[Run, bool] | TransportError]:
+        """Look whether they are known by two statements, and write those that are not by two: see `_append`."""
+        now = self._clock()
+        known = Known(db, news)
+        answers: list[tuple[Run, bool] | TransportError] = []
+        runs: list[Any] = []
+        records: list[Any] = []
+        tags: list[tuple[str, str]] = []
+        for new in news:
+            try:
+                run = known.run_of(new)
+            except TransportError as refusal:
+                answers.append(refusal)
+                continue
+            if run is not None:
+                answers.append((run, False))
+                continue
+            run = queued(new, now)
+            known.add(new, run)
+            runs += (*values_of(run), new.digest)
+            records += rows_of(new.run_id, 0, now, new.entries)
+            tags += [(tag, new.run_id) for tag in new.tags]
+            self._engine.touch(READY, log_topic(new.run_id))
+            answers.append((run, True))
+        insert_runs(db, runs)
+        self._engine.wrote(insert(db, records))
+        if tags:
+            db.executemany("INSERT OR IGNORE INTO tags SELECT ?, number FROM runs WHERE run_id = ?", tags)
+        return answers
 
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
@@ -152,32 +148,35 @@ class SqliteTransport:
     def _append(self, db: sqlite3.Connection, appends: Sequence[Append]) -> list[TransportError | None]:
         """Check all of them by one statement, and write what passes by two: each statement costs the thread a wait."""
         now = self._clock()
-        heads = read_heads(db, [append.lease.run_id for append in appends])
-        refusals = [_refusal(db, append, heads.get(append.lease.run_id)) for append in appends]
+        heads = self._leases.heads(db, [append.lease.run_id for append in appends])
+        refused = refusals(db, appends, heads)
         topics: list[str] = []
         rows: list[Any] = []
         seqs: list[Any] = []
-        for append, refusal in zip(appends, refusals, strict=True):
+        ends: list[Any] = []
+        for append, refusal in zip(appends, refused, strict=True):
             if refusal is not None:
                 continue
             run_id = append.lease.run_id
-            seq = heads[run_id].seq
-            for entry in append.entries:
-                seq += 1
-                rows += (run_id, seq, now, entry.kind, 0, entry.body)
+            head = heads[run_id]
+            rows += rows_of(run_id, head.seq, now, append.entries)
+            head.seq += len(append.entries)
             topics.append(log_topic(run_id))
             if append.to is None:
-                seqs += (run_id, seq, now)
+                seqs += (run_id, head.seq, now)
             else:
-                update(db, appended(get(db, run_id), len(append.entries), append.to, now))
+                state, due, waiting_on = left(append.to, head.control_seq, now)
+                ends += (run_id, head.seq, now, state.value, due, waiting_on, now if state.terminal else None)
                 topics += (READY, end_topic(run_id))
-        insert_rows(db, rows)
+                self._leases.forget(run_id)
+        self._engine.wrote(insert(db, rows))
         advance(db, seqs)
+        leave(db, ends)
         self._engine.touch(*topics)
-        return refusals
+        return refused
 
     async def may_append(self, lease: Lease, *, seen: int) -> bool:
-        return _accepts(await self._heads.of(lease.run_id), lease, seen)
+        return await self._glances.may_append(lease, seen)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:
@@ -185,9 +184,10 @@ class SqliteTransport:
             if run.state.terminal:
                 raise RunEnded(run_id, run.state)
             now = self._clock()
-            insert(db, run_id, run.seq + 1, now, entries, control=True)
+            self._engine.wrote(insert(db, rows_of(run_id, run.seq, now, entries, control=True)))
             run = posted(run, len(entries), now)
-            update(db, run)
+            post(db, run)
+            self._leases.forget(run_id)
             self._engine.touch(READY, log_topic(run_id), control_topic(run_id))
             return run
 
@@ -251,13 +251,16 @@ class SqliteTransport:
             lines = {lane: runs for lane, runs in lines.items() if runs}
             turns = turns_of(db, terms, tuple(lines), now)
             claims: list[Claim] = []
+            rows: list[Any] = []
             for run in turns.take(lines, limit):
                 owner = f"{worker}#{secrets.token_hex(8)}"
                 leased = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
-                update(db, leased)
+                rows += (run.run_id, owner, leased.fence, leased.due, now)
                 if leased.lane != run.lane:
                     move(db, leased)
+                self._leases.take(leased)
                 claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=leased.fence), leased))
+            lend(db, rows)
             keep_buckets(db, turns)
             return claims
 
@@ -393,62 +396,6 @@ class SqliteTransport:
             if not watched:
                 self._engine.look()
             yield watch
-
-
-class Heads:
-    """What rows of runs say now, asked on the loop's own thread.
-
-    Of those who ask in one turn of the loop the first is answered at once, and the others together when the turn is
-    over: each look at the file may cost a wait for the writing thread.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._loop = asyncio.get_running_loop()
-        self._asked: list[tuple[str, asyncio.Future[Head | None]]] | None = None
-
-    async def of(self, run_id: str) -> Head | None:
-        """Return the head of a run's row; None if there is none, or it could not be read at once."""
-        if self._asked is None:
-            self._asked = []
-            self._loop.call_soon(self._look)
-            return self._read([run_id]).get(run_id)
-        answer: asyncio.Future[Head | None] = self._loop.create_future()
-        self._asked.append((run_id, answer))
-        return await answer
-
-    def _look(self) -> None:
-        asked, self._asked = self._asked, None
-        if asked:
-            heads = self._read([run_id for run_id, _ in asked])
-            for run_id, answer in asked:
-                if not answer.done():
-                    answer.set_result(heads.get(run_id))
-
-    def _read(self, run_ids: Sequence[str]) -> dict[str, Head]:
-        return decode_heads(self._engine.glance(HEADS, (json.dumps(run_ids),)))
-
-
-def _accepts(head: Head | None, lease: Lease, seen: int | None) -> bool:
-    return (
-        head is not None
-        and (head.state, head.owner, head.fence) == ("running", lease.owner, lease.fence)
-        and (seen is None or head.control_seq <= seen)
-    )
-
-
-def _refusal(db: sqlite3.Connection, append: Append, head: Head | None) -> TransportError | None:
-    lease, seen = append.lease, append.seen
-    if head is None:
-        try:
-            get(db, lease.run_id)
-        except RunNotFound as missing:
-            return missing
-    if head is None or (head.state, head.owner, head.fence) != ("running", lease.owner, lease.fence):
-        return Fenced(lease.run_id)
-    if seen is not None and head.control_seq > seen:
-        return ControlPending(lease.run_id, head.control_seq)
-    return None
 
 
 @asynccontextmanager

@@ -19,13 +19,15 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import itertools
 import logging
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -37,6 +39,7 @@ from .errors import StoreUnavailable, TransportError
 from .hints import Board
 from .sqlite_schema import WAL_RESET_BUG, connect, prepare, unavailable
 
+T = TypeVar("T")
 R = TypeVar("R")
 Work: TypeAlias = Callable[[sqlite3.Connection], R]
 
@@ -59,10 +62,14 @@ log = logging.getLogger("greenroom.sqlite")
 
 
 class Operation(NamedTuple):
-    """An operation that waits for its thread."""
+    """An operation that waits for its thread.
 
-    work: Work[Any]
+    With an item it is done together with its neighbours of the same work, which is given all of their items.
+    """
+
+    work: Callable[..., Any]
     future: asyncio.Future[Any]
+    item: Any = None
 
 
 class Answer(NamedTuple):
@@ -126,6 +133,10 @@ class Engine:
         path: the database; made if it is not there.
         board: who is hinted of what is written.
 
+    Attributes:
+        others: changes whenever what was known of the file may no longer hold: another process has written to it, or
+            a transaction was taken back. For the writing thread.
+
     Raises:
         StoreUnavailable: the file cannot be opened; says why and what to do.
     """
@@ -135,6 +146,7 @@ class Engine:
         self._board = board
         self._loop = asyncio.get_running_loop()
         self._version, self._last, self._heard = 0, 0, 0.0
+        self.others = 0
         self._writer = connect(path)
         try:
             prepare(self._writer, path)
@@ -166,11 +178,23 @@ class Engine:
             StoreUnavailable: it could not be committed.
             TransportError: what `work` refused with, before it wrote anything.
         """
-        return await self._ask(self._writes, work)
+        done: R = await self._ask(self._writes, work)
+        return done
+
+    async def write_each(self, work: Callable[[sqlite3.Connection, list[T]], list[R | TransportError]], item: T) -> R:
+        """Do this for the item in the next transaction, at once for all that wait; return when that is committed.
+
+        Raises:
+            StoreUnavailable: it could not be committed.
+            TransportError: what the work returned for this item.
+        """
+        done: R = await self._ask(self._writes, work, item)
+        return done
 
     async def read(self, work: Work[R]) -> R:
         """Do this on the reading connection."""
-        return await self._ask(self._reads, work)
+        found: R = await self._ask(self._reads, work)
+        return found
 
     def glance(self, sql: str, values: Sequence[Any]) -> Any:
         """Return the one row, as of now, on the loop's thread; None when there is none, or it cannot be read at once.
@@ -181,6 +205,10 @@ class Engine:
             return self._glancer.execute(sql, values).fetchone()
         except sqlite3.Error:
             return None
+
+    def wrote(self, number: int) -> None:
+        """From within a write: this is the number of the last record that was written; 0 for none."""
+        self._last = number or self._last
 
     def touch(self, *topics: str) -> None:
         """From within a write: hint these once it is committed."""
@@ -211,11 +239,11 @@ class Engine:
             for thread in self._threads:
                 thread.join()
 
-    async def _ask(self, line: Line, work: Work[R]) -> R:
+    async def _ask(self, line: Line, work: Callable[..., Any], item: Any = None) -> Any:
         if not self._open:
             raise StoreUnavailable(f"{self._path} was closed by this process: use a store only within its 'async with'")
-        future: asyncio.Future[R] = self._loop.create_future()
-        line.add(Operation(work, future))
+        future: asyncio.Future[Any] = self._loop.create_future()
+        line.add(Operation(work, future, item))
         return await future
 
     # The reading thread
@@ -264,11 +292,13 @@ class Engine:
         try:
             self._look()
             known = self._last
-            answers = [self._attempt(operation) for operation in operations]
-            self._last = self._newest()
+            answers: list[Answer] = []
+            for work, alike in itertools.groupby(operations, attrgetter("work")):
+                answers += self._attempt(work, list(alike))
             self._writer.execute("COMMIT")
         except Exception as error:  # as above
             self._last = known
+            self.others += 1
             with suppress(sqlite3.Error):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
@@ -282,11 +312,18 @@ class Engine:
         self._commits += 1
         self._loop.call_soon_threadsafe(self._answer, answers, self._touched)
 
-    def _attempt(self, operation: Operation) -> Answer:
-        try:
-            return Answer(operation.future, operation.work(self._writer), None)
-        except TransportError as refusal:
-            return Answer(operation.future, None, refusal)
+    def _attempt(self, work: Callable[..., Any], alike: list[Operation]) -> Iterator[Answer]:
+        if alike[0].item is not None:
+            found = work(self._writer, [operation.item for operation in alike])
+            for operation, answer in zip(alike, found, strict=True):
+                refusal = answer if isinstance(answer, TransportError) else None
+                yield Answer(operation.future, answer, refusal)
+            return
+        for operation in alike:
+            try:
+                yield Answer(operation.future, work(self._writer), None)
+            except TransportError as refusal:
+                yield Answer(operation.future, None, refusal)
 
     def _fail(self, operations: Sequence[Operation], error: Exception) -> None:
         answers = [Answer(operation.future, None, self._failure(error)) for operation in operations]
@@ -316,12 +353,7 @@ class Engine:
     def _see(self) -> None:
         """Take what is there now as known."""
         (self._version,) = self._writer.execute("PRAGMA data_version").fetchone()
-        self._last = self._newest()
-
-    def _newest(self) -> int:
-        newest: int
-        (newest,) = self._writer.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
-        return newest
+        (self._last,) = self._writer.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
 
     def _look(self) -> None:
         """Hint the topics of what other processes have appended; `data_version` changes with their commits alone.
@@ -332,6 +364,7 @@ class Engine:
         if version == self._version:
             return
         self._version, self._heard = version, time.monotonic()
+        self.others += 1
         if WAL_RESET_BUG and not self._warned:
             self._warned = True
             log.warning("%s is written to by several processes: %s", self._path, WAL_RESET_BUG)

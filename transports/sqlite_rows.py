@@ -1,20 +1,17 @@
-"""Runs and records as rows of the SQLite file: reading and writing them, and what turns are decided by."""
+"""Runs and records as rows of the SQLite file: reading and writing them."""
 
 from __future__ import annotations
 
 import functools
 import json
-import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from .errors import RunNotFound, RunPruned
-from .reservoirs import Reservoir
-from .turns import Bucket, Turns, full_bucket, gate_of
-from .values import Entry, Lane, Run, RunState, Terms
+from .errors import KeyConflict, RunNotFound, RunPruned
+from .values import Entry, Lane, NewRun, Run, RunState
 
 RUN = (
     "run_id, lane, workflow, tenant, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key,"
@@ -24,13 +21,17 @@ RUN = (
 
 ONE = f"SELECT {RUN} FROM runs WHERE run_id = ?"
 
-HEADS = (
-    "SELECT json_group_array(json_array(run_id, state, owner, fence, seq, control_seq)) FROM runs"
-    " WHERE run_id IN (SELECT value FROM json_each(?))"
-)
-
-SIZES = (64, 16, 4, 2, 1)
+SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
 """How many rows one statement writes."""
+
+KNOWN = (
+    f"SELECT digest, {RUN} FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
+    f" UNION SELECT digest, {RUN} FROM runs WHERE key IN (SELECT value FROM json_each(?))"
+)
+KNOWN_PRUNED = (
+    "SELECT run_id, key, digest FROM pruned WHERE run_id IN (SELECT value FROM json_each(?))"
+    " UNION SELECT run_id, key, digest FROM pruned WHERE key IN (SELECT value FROM json_each(?))"
+)
 
 RECORD = "SELECT seq, ts, kind, body FROM records WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT 1"
 
@@ -105,43 +106,72 @@ def get(db: sqlite3.Connection, run_id: str) -> Run:
     raise RunPruned(run_id) if known else RunNotFound(run_id)
 
 
-class Head(msgspec.Struct, frozen=True, array_like=True):
-    """Of a run's row, what an append is checked by."""
+class Known:
+    """Which of some new runs are known, by their keys or ids; and of each other.
 
-    run_id: str
-    state: str
-    owner: str | None
-    fence: int
-    seq: int
-    control_seq: int
+    Args:
+        news: the runs that are to be written, in this order.
+    """
+
+    def __init__(self, db: sqlite3.Connection, news: Sequence[NewRun]) -> None:
+        ids = json.dumps([new.run_id for new in news])
+        keys = json.dumps([new.key for new in news if new.key is not None])
+        self._runs: dict[str, tuple[str, Run]] = {}
+        self._ids: set[str] = set()
+        for digest, *row in db.execute(KNOWN, (ids, keys)).fetchall():
+            self._add(digest, run_of(row))
+        self._pruned: dict[str, tuple[str, str]] = {}
+        for run_id, key, digest in db.execute(KNOWN_PRUNED, (ids, keys)).fetchall():
+            self._ids.add(run_id)
+            if key is not None:
+                self._pruned[key] = digest, run_id
+
+    def run_of(self, new: NewRun) -> Run | None:
+        """Return the run of a new one's key; None if it may be written.
+
+        Raises:
+            KeyConflict: its key is another request's, or its id another run's.
+            RunPruned: the key's run has been pruned.
+        """
+        if new.key in self._runs:
+            digest, run = self._runs[new.key]
+            if digest != new.digest:
+                raise KeyConflict(new.key, run.run_id)
+            return run
+        if new.key in self._pruned:
+            digest, run_id = self._pruned[new.key]
+            raise RunPruned(run_id) if digest == new.digest else KeyConflict(new.key, run_id)
+        if new.run_id in self._ids:
+            raise KeyConflict(new.run_id, new.run_id)
+        return None
+
+    def add(self, new: NewRun, run: Run) -> None:
+        """Know one that is being written."""
+        self._add(new.digest, run)
+
+    def _add(self, digest: str, run: Run) -> None:
+        self._ids.add(run.run_id)
+        if run.key is not None:
+            self._runs[run.key] = digest, run
 
 
-_heads = msgspec.json.Decoder(list[Head])
+def insert_runs(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write new runs: for each the values of `RUN`, and its digest."""
+    _many(db, f"INSERT INTO runs ({RUN}, digest) VALUES ", "", values, 16)
 
 
-def read_heads(db: sqlite3.Connection, run_ids: Sequence[str]) -> dict[str, Head]:
-    """Return the heads of those of these runs that there are, by one step of one statement."""
-    return decode_heads(db.execute(HEADS, (json.dumps(run_ids),)).fetchone())
+def insert(db: sqlite3.Connection, values: list[Any]) -> int:
+    """Write records: for each its run, seq, time, kind, whether it is control, body; return the last one's number."""
+    return _many(db, "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES ", "", values, 6)
 
 
-def decode_heads(row: Sequence[Any] | None) -> dict[str, Head]:
-    """Read what `HEADS` says; nothing of nothing."""
-    return {head.run_id: head for head in _heads.decode(row[0])} if row is not None else {}
-
-
-def insert(
-    db: sqlite3.Connection, run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool
-) -> None:
-    """Write records from `seq` on."""
+def rows_of(run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool = False) -> list[Any]:
+    """Return the values of records that follow `seq`."""
     rows: list[Any] = []
-    for n, entry in enumerate(entries):
-        rows += (run_id, seq + n, now, entry.kind, control, entry.body)
-    insert_rows(db, rows)
-
-
-def insert_rows(db: sqlite3.Connection, values: list[Any]) -> None:
-    """Write records: for each its run, seq, time, kind, whether it is a control record, body."""
-    _many(db, "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES ", "", values, 6)
+    for entry in entries:
+        seq += 1
+        rows += (run_id, seq, now, entry.kind, control, entry.body)
+    return rows
 
 
 def advance(db: sqlite3.Connection, values: list[Any]) -> None:
@@ -150,13 +180,36 @@ def advance(db: sqlite3.Connection, values: list[Any]) -> None:
     _many(db, "WITH v (run_id, seq, now) AS (VALUES ", end, values, 3)
 
 
-def _many(db: sqlite3.Connection, begin: str, end: str, values: list[Any], width: int) -> None:
-    """Say it for many rows at once, in statements of few sizes, so that they stay prepared."""
-    at = 0
+def leave(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write what becomes of runs whose lease is given up: their id, seq, the time, state, due, waiting_on, ended."""
+    begin = "WITH v (run_id, seq, now, state, due, waiting_on, ended) AS (VALUES "
+    end = (
+        ") UPDATE runs SET seq = v.seq, updated = v.now, state = v.state, due = v.due, owner = NULL,"
+        " waiting_on = v.waiting_on, ended = v.ended FROM v WHERE runs.run_id = v.run_id"
+    )
+    _many(db, begin, end, values, 7)
+
+
+def lend(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write claims: for each run its id, owner, fence, due, and the time."""
+    end = (
+        ") UPDATE runs SET state = 'running', owner = v.owner, fence = v.fence, due = v.due, updated = v.now,"
+        " waiting_on = NULL FROM v WHERE runs.run_id = v.run_id"
+    )
+    _many(db, "WITH v (run_id, owner, fence, due, now) AS (VALUES ", end, values, 5)
+
+
+def _many(db: sqlite3.Connection, begin: str, end: str, values: list[Any], width: int) -> int:
+    """Say it for many rows at once, in statements of few sizes, so that they stay prepared; return the last row's id.
+
+    Few statements: after each of them the writing thread waits until the interpreter is free again.
+    """
+    at, last = 0, 0
     while at < len(values):
         rows = next(size for size in SIZES if size * width <= len(values) - at)
-        db.execute(f"{begin}{_places(rows, width)}{end}", values[at : at + rows * width])
+        last = db.execute(f"{begin}{_places(rows, width)}{end}", values[at : at + rows * width]).lastrowid or 0
         at += rows * width
+    return last
 
 
 @functools.cache
@@ -164,95 +217,14 @@ def _places(rows: int, width: int) -> str:
     return ", ".join([f"({', '.join('?' * width)})"] * rows)
 
 
-def update(db: sqlite3.Connection, run: Run) -> None:
-    """Write what changes in a run's row while its lane stays."""
+def post(db: sqlite3.Connection, run: Run) -> None:
+    """Write what control records change in a run's row."""
     db.execute(
-        "UPDATE runs SET state = ?, seq = ?, control_seq = ?, updated = ?, due = ?, owner = ?, fence = ?,"
-        " waiting_on = ?, ended = ? WHERE run_id = ?",
-        (
-            run.state.value,
-            run.seq,
-            run.control_seq,
-            run.updated,
-            run.due,
-            run.owner,
-            run.fence,
-            run.waiting_on,
-            run.updated if run.state.terminal else None,
-            run.run_id,
-        ),
+        "UPDATE runs SET seq = ?, control_seq = ?, updated = ?, due = ? WHERE run_id = ?",
+        (run.seq, run.control_seq, run.updated, run.due, run.run_id),
     )
 
 
 def move(db: sqlite3.Connection, run: Run) -> None:
     """Write the lane of a run's row."""
     db.execute("UPDATE runs SET lane = ? WHERE run_id = ?", (encode_lane(run.lane), run.run_id))
-
-
-def lanes_due(db: sqlite3.Connection, terms: Mapping[str, Terms], build: str) -> Iterator[tuple[str, Lane]]:
-    """Yield the lanes that these terms may claim from, as text and read; one seek each, however many runs they hold."""
-    text = ""
-    while True:
-        (text,) = db.execute("SELECT min(lane) FROM runs WHERE due IS NOT NULL AND lane > ?", (text,)).fetchone()
-        if text is None:
-            return
-        lane = decode_lane(text)
-        if lane.workflow in terms and lane.build in ("", build):
-            yield text, lane
-
-
-def heads(db: sqlite3.Connection, lane: str, until: float, limit: int) -> list[Run]:
-    """Return the first runs of a lane that are due by a time, the longest due first."""
-    sql = f"SELECT {RUN} FROM runs WHERE lane = ? AND due <= ? ORDER BY due, number LIMIT ?"
-    return [run_of(row) for row in db.execute(sql, (lane, until, limit))]
-
-
-def turns_of(db: sqlite3.Connection, terms: Mapping[str, Terms], lanes: Sequence[Lane], now: float) -> Turns:
-    """Return what turns among these lanes are decided by."""
-    turns = Turns(terms)
-    limited = any(terms[lane.workflow].concurrency is not None for lane in lanes)
-    if limited or len({lane.tenant for lane in lanes}) > 1:
-        for text, count in db.execute("SELECT lane, count(*) FROM runs WHERE state = 'running' GROUP BY lane"):
-            lane = decode_lane(text)
-            turns.at_work[lane.tenant] = turns.at_work.get(lane.tenant, 0) + count
-            turns.through[gate_of(lane)] = turns.through.get(gate_of(lane), 0) + count
-    for lane in lanes:
-        limits, gate = terms[lane.workflow], gate_of(lane)
-        if limits.starts is not None and gate not in turns.buckets:
-            row = db.execute("SELECT level, at FROM buckets WHERE workflow = ? AND gate = ?", gate).fetchone()
-            bucket = full_bucket(limits, now) if row is None else Bucket(*row)
-            turns.buckets[gate] = bucket.refilled(limits, now)
-    return turns
-
-
-def keep_buckets(db: sqlite3.Connection, turns: Turns) -> None:
-    """Write what is left of the starts."""
-    db.executemany(
-        "INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?)",
-        [(*gate, bucket.level, bucket.at) for gate, bucket in turns.buckets.items()],
-    )
-
-
-_reservoir = msgspec.msgpack.Decoder(Reservoir)
-
-
-def reservoir_of(db: sqlite3.Connection, name: str) -> Reservoir:
-    """Return a reservoir; one that was not used yet is new."""
-    row = db.execute("SELECT state FROM reservoirs WHERE name = ?", (name,)).fetchone()
-    return Reservoir() if row is None else _reservoir.decode(row[0])
-
-
-def keep_reservoir(db: sqlite3.Connection, name: str, reservoir: Reservoir) -> None:
-    """Write a reservoir."""
-    db.execute("INSERT OR REPLACE INTO reservoirs VALUES (?, ?)", (name, msgspec.msgpack.encode(reservoir)))
-
-
-def soonest(db: sqlite3.Connection, terms: Mapping[str, Terms], build: str, now: float) -> float | None:
-    """Return when a claim by these terms may next find something."""
-    lanes = dict(lanes_due(db, terms, build))
-    turns = turns_of(db, terms, tuple(lanes.values()), now)
-    soonest = math.inf
-    for text in lanes:
-        for run in heads(db, text, math.inf, 1):
-            soonest = min(soonest, turns.when(run, now))
-    return soonest if soonest < math.inf else None

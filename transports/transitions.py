@@ -42,17 +42,22 @@ def claimed(run: Run, owner: str, now: float, lease_s: float, pin: str = "") -> 
 
 def appended(run: Run, count: int, to: Transition | None, now: float) -> Run:
     """Return the row after an append of `count` records and a transition."""
-    run = replace(run, seq=run.seq + count, updated=now)
+    seq = run.seq + count
+    if to is None:
+        return replace(run, seq=seq, updated=now)
+    state, due, waiting_on = left(to, run.control_seq, now)
+    return replace(run, seq=seq, updated=now, state=state, due=due, owner=None, waiting_on=waiting_on)
+
+
+def left(to: Transition, control_seq: int, now: float) -> tuple[RunState, float | None, str | None]:
+    """Return the state, due and waiting_on of a run whose lease is given up."""
     match to:
-        case None:
-            return run
         case Finish(state):
-            return replace(run, state=state, due=None, owner=None)
+            return state, None, None
         case HandOver():
-            return replace(run, state=RunState.QUEUED, due=now, owner=None)
+            return RunState.QUEUED, now, None
         case Park(due, waiting_on, seen):
-            due = now if run.control_seq > seen else due
-            return replace(run, state=RunState.WAITING, due=due, owner=None, waiting_on=waiting_on)
+            return RunState.WAITING, now if control_seq > seen else due, waiting_on
 
 
 def posted(run: Run, count: int, now: float) -> Run:

@@ -27,7 +27,7 @@ from greenroom.transports import (
     Transport,
 )
 from greenroom.transports.sqlite import SqliteTransport, open_sqlite
-from greenroom.transports.sqlite_rows import RUN, insert, values_of
+from greenroom.transports.sqlite_rows import RUN, insert, rows_of, values_of
 from greenroom.transports.sqlite_schema import connect
 from greenroom.transports.transitions import appended, claimed, queued
 from greenroom.transports.values import Finish, Park
@@ -119,7 +119,7 @@ def one(db: sqlite3.Connection, run_id: str, now: float, to: Finish | Park) -> N
         f"INSERT INTO runs ({RUN}, digest, ended) VALUES ({', '.join('?' * 17)})",
         (*values_of(run), "digest", now if run.state.terminal else None),
     )
-    insert(db, run.run_id, 1, now, RECORD * RECORDS, control=False)
+    insert(db, rows_of(run.run_id, 0, now, RECORD * RECORDS))
 
 
 if __name__ == "__main__":

@@ -21,13 +21,19 @@ import pytest
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
     READY,
+    Append,
     Bound,
+    ControlPending,
     Draw,
     Entry,
+    Fenced,
+    Finish,
+    HandOver,
     Lane,
     Lease,
     NewRun,
     RunFilter,
+    RunState,
     StoreUnavailable,
     Terms,
     Transport,
@@ -302,6 +308,71 @@ async def test_an_operation_that_breaks_leaves_its_neighbours_alone(store: Sqlit
     with pytest.raises(UnicodeEncodeError):
         await store.read("\ud800")
     assert (await store.run("a")).seq == 1
+
+
+async def test_an_append_whose_transaction_breaks_is_counted_once(store: SqliteTransport, path: Path) -> None:
+    lease = await leased(store, "r")
+
+    async def break_it() -> None:
+        with pytest.raises(UnicodeEncodeError):
+            await store.create(NewRun(run_id="\ud800", lane=Lane(workflow="w"), entries=(entry(),)))
+
+    with locked(path) as other:
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.append, lease, [entry(), entry()])
+            group.start_soon(break_it)
+            await asyncio.sleep(0)
+            other.execute("ROLLBACK")
+    await store.append(lease, [entry()])
+    assert [record.seq for record in await store.read("r")] == [1, 2, 3, 4]
+    assert (await store.run("r")).seq == 4
+
+
+# --- what a process knows of the file without looking
+
+
+async def test_what_another_process_wrote_is_heeded_by_the_next_append(path: Path) -> None:
+    now = 1000.0
+    url = f"sqlite:///{path}"
+    async with open_transport(url, clock=lambda: now) as here, open_transport(url, clock=lambda: now) as there:
+        lease = await leased(here, "r")
+        assert (await here.append(lease, [entry()], seen=0)).seq == 2
+        await there.post("r", [entry()])
+        with pytest.raises(ControlPending):
+            await here.append(lease, [entry()], seen=0)
+        assert (await here.append(lease, [entry()], seen=3)).seq == 4
+        now += 61.0
+        (claim,) = await there.claim("other", {"r": Terms()}, limit=1, lease_s=60)
+        with pytest.raises(Fenced):
+            await here.append(lease, [entry()], seen=3)
+        await there.append(claim.lease, [entry()], HandOver(), seen=3)
+        (again,) = await here.claim("worker", {"r": Terms()}, limit=1, lease_s=60)
+        assert (await here.append(again.lease, [entry()], seen=3)).seq == 6
+        with pytest.raises(Fenced):
+            await there.append(claim.lease, [entry()], seen=3)
+
+
+async def test_appends_are_checked_without_reading_rows_while_nobody_else_writes(store: SqliteTransport) -> None:
+    leases = [await leased(store, f"r{n}") for n in range(3)]
+    await store.append(leases[0], [entry()], seen=0)
+    said: list[str] = []
+    await store._engine.write(lambda db: db.set_trace_callback(said.append))
+    refusals = await store.append_all([Append(lease, [entry()], None, 0) for lease in leases])
+    await store._engine.write(lambda db: db.set_trace_callback(None))
+    assert refusals == [None] * 3
+    assert [sql for sql in said if "FROM runs" in sql] == []
+
+
+async def test_a_crowd_is_answered_one_by_one_where_not_all_may_append(store: SqliteTransport) -> None:
+    leases = [await leased(store, f"r{n}") for n in range(4)]
+    await store.post("r2", [entry()])
+    for _ in range(2):
+        answers = await asyncio.gather(*(store.may_append(lease, seen=0) for lease in leases))
+        assert answers == [True, True, False, True]
+    await store.append(leases[3], [entry()], Finish(RunState.COMPLETED))
+    seen = (0, 0, 2, 0)
+    answers = await asyncio.gather(*(store.may_append(lease, seen=n) for lease, n in zip(leases, seen, strict=True)))
+    assert answers == [True, True, True, False]
 
 
 # --- cancellation, closing
