@@ -12,7 +12,7 @@ import msgspec
 from .budget import Purse
 from .deployment import Deployment
 from .lane import Ticket
-from .providers import estimate
+from .protocol import estimate
 from .remarks import NONE as NO_REMARKS
 from .remarks import Remarks
 from .scheduler import Order

@@ -31,7 +31,6 @@ from .errors import MissingKey
 from .failures import Refusal
 from .hedging import HedgeBudget
 from .lane import Lane, Route, Ticket
-from .providers import speaks
 from .race import race
 from .retries import RetryBudget
 from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
@@ -203,7 +202,7 @@ class Router:
         if call.asked not in self._routes:
             message = f"no model is named {call.asked!r}: this router has {', '.join(self.models)}"
             return answer.refuse(404, "model_not_found", message)
-        routes = tuple(route for route in self._routes[call.asked] if speaks(route.lane.deployment, path))
+        routes = tuple(route for route in self._routes[call.asked] if route.lane.deployment.spoken.serves(path))
         if not routes:
             return answer.refuse(404, "not_served", f"no deployment of {call.asked!r} serves {path}: ask another model")
         for purse in call.spending:
