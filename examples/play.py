@@ -24,7 +24,7 @@ from verdict import Verdict, shortened
 from greenroom import GreenroomError, Runtime
 from greenroom.runtime.records import Event, LeaseTaken, OutputReset
 from greenroom.runtime.router import RouterError
-from greenroom.runtime.router.config import KEYS
+from greenroom.runtime.router.providers import known
 from greenroom.runtime.simulator import NOTICE, Latency, Limits, ProviderPlan, Simulator, serve_simulator
 from greenroom.transports import TransportError
 
@@ -150,7 +150,7 @@ class Play:
     async def _providers(self) -> AsyncIterator[dict[str, str]]:
         """Have providers to call, and the environment in which workers find them."""
         env = dict(os.environ)
-        keys = [name for name in KEYS.values() if env.get(name)]
+        keys = [one.key_env for one in known() if env.get(one.key_env)]
         if keys:
             self.stage.note(f"calling real providers: {' and '.join(keys)} {'is' if len(keys) == 1 else 'are'} set")
             yield env

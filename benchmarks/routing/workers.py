@@ -93,9 +93,8 @@ async def _work(url: str, name: str, urls: list[str], calls: int) -> None:
         open_transport(url) as store,
         Router(config(urls, known=True), seed=1) as router,
         router.client() as client,
-        anyio.create_task_group() as group,
+        router.share(store, f"{name}#{os.getpid()}").running(),
     ):
-        group.start_soon(router.share(store, f"{name}#{os.getpid()}").run)
 
         async def one(number: int) -> None:
             nonlocal answered
@@ -111,7 +110,6 @@ async def _work(url: str, name: str, urls: list[str], calls: int) -> None:
                 for number in range(calls):
                     made.start_soon(one, number)
         print(json.dumps({"answered": answered, "cpu_s": time.process_time()}), flush=True)
-        group.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ..facade import Runtime
 from ..http.options import LIMITS
 from ..http.serve import beyond_loopback
 from ..listener import AddressUnavailable, listen
+from ..router.providers import known
 from .finding import Finding
 from .output import give
 from .providers import providers
@@ -35,7 +36,7 @@ OTHER_VARIABLES = {
     "GREENROOM_SHARE",
     "GREENROOM_VENV",
     *LIMITS,
-    *(f"GREENROOM_{provider}_{limit}" for provider in ("OPENAI", "GEMINI") for limit in ("RPM", "TPM")),
+    *(f"GREENROOM_{provider.variables}_{limit}" for provider in known() for limit in ("RPM", "TPM")),
 }
 """Variables that are no settings of the command line, but mean something."""
 

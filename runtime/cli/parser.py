@@ -166,6 +166,7 @@ def parser() -> argparse.ArgumentParser:
     gateway = command("gateway", "gateway", "serve the router to any OpenAI client", settings=False)
     gateway.add_argument("--host", default="127.0.0.1", help="where it listens (default 127.0.0.1)")
     gateway.add_argument("--port", type=_whole(0, 65535), default=8802, help="default 8802; 0: any free one")
+    gateway.add_argument("--store", metavar="URL", help="that workers and other gateways share limits and budgets by")
     gateway.add_argument("--keys", metavar="FILE", help="a TOML file with the keys of those who may ask")
     gateway.add_argument("--new-key", action="store_true", help="make a key, give it and its digest, and end")
 

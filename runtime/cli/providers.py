@@ -13,14 +13,10 @@ import httpx2
 
 from ..config import Settings
 from ..router import Deployment, MissingKey, RouterConfig, RouterError
-from ..router.config import BASE_URLS
 from .finding import Finding
 
 PATIENCE_S = 5.0
 """How long an address may take to answer, seconds."""
-
-BEGINNINGS = {"openai": ("sk-",), "gemini": ("AIza", "AQ.")}
-"""What the providers' own keys begin with; other addresses may have others."""
 
 
 def providers(settings: Settings) -> list[Finding]:
@@ -43,9 +39,9 @@ def providers(settings: Settings) -> list[Finding]:
 
 
 def _shape(one: Deployment) -> Finding | None:
-    known = BEGINNINGS.get(one.provider)
-    own = one.base_url == BASE_URLS.get(one.provider)
-    if known is None or not own or one.key.reveal().startswith(known):
+    known = one.spoken.key_beginnings
+    own = one.base_url == one.spoken.base_url  # other addresses may have other keys
+    if not known or not own or one.key.reveal().startswith(known):
         return None
     text = f"the key of {one.provider} does not begin with {' or '.join(known)}, as theirs do: copy it again"
     return Finding("key", "look", text)

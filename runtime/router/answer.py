@@ -8,29 +8,28 @@ from __future__ import annotations
 import httpx2
 import msgspec
 
-from .deployment import Secret
-from .failures import error_of
+from .deployment import Deployment
 
 TOLD = ("retry-after", "x-ratelimit-", "x-request-id", "x-greenroom-")
 """Headers of a provider that the caller gets to see."""
 
 
-def told(response: httpx2.Response, content: bytes, key: Secret, by: str = "") -> httpx2.Response:
+def told(response: httpx2.Response, content: bytes, deployment: Deployment, by: str = "") -> httpx2.Response:
     """Pass on an answer whose content was read. An error comes in OpenAI's shape, whoever wrote it, and names `by`."""
     headers = {name: value for name, value in response.headers.items() if name.startswith(TOLD)}
     headers["content-type"] = response.headers.get("content-type", "application/json")
     if response.status_code >= 400:
-        content = error_body(response.status_code, content, key, by)
+        content = error_body(response.status_code, content, deployment, by)
         headers["content-type"] = "application/json"
     return httpx2.Response(response.status_code, headers=headers, content=content)
 
 
-def error_body(status: int, body: bytes, key: Secret, by: str = "") -> bytes:
+def error_body(status: int, body: bytes, deployment: Deployment, by: str = "") -> bytes:
     """Write a provider's error as OpenAI would."""
-    error = error_of(body)
+    error = deployment.spoken.error_of(body)
     message = str(error.get("message") or f"the provider answered {status} and said no more")
     shaped = {
-        "message": key.hide(f"{by}: {message}" if by else message),
+        "message": deployment.key.hide(f"{by}: {message}" if by else message),
         "type": error.get("type") or error.get("status"),
         "param": error.get("param"),
         "code": error.get("code"),

@@ -4,14 +4,15 @@
         await llm.chat.completions.create(...)
 
 A budget counts what is inside it, also in what is called there; calls count in every budget around them. It is
-checked before a call and charged after it, so the call that crosses it is the last. Dollars are known where a
-deployment has prices. Counted in this process; a run that goes on elsewhere counts what its log says was spent in the
-steps that it asks for again.
+checked before a call is sent and charged after it, so the call that crosses it is the last. Dollars are known where a
+deployment has prices. A tenant's budget is counted over all workers on one store (`tally`), that of a block in this
+process; a run that goes on elsewhere counts what its log says was spent in the steps that it asks for again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -26,7 +27,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         usd: dollars.
         tokens: input and output tokens.
-        per_s: the budget is whole again after so many seconds, such as 86400; None: never.
+        per_s: the seconds in which no more is spent, in any such period, such as 86400; None: ever.
     """
 
     usd: float | None = None
@@ -41,12 +42,30 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise RouterConfigInvalid(f"{where}.{name} is {value}: give a number above 0, or leave it out")
 
 
+KINDS = ("usd", "tokens")
+PARTS = 240
+"""Parts of a period in which spending is counted together: it counts up to a part longer."""
+
+
+class Spent(Exception):
+    """A budget is used up; the message says whose. `again_s`: when to try again, seconds; None: never."""
+
+    def __init__(self, why: str, again_s: float | None) -> None:
+        super().__init__(why)
+        self.again_s = again_s
+
+
 class Purse:
     """A budget at work.
 
     Args:
         whose: in words, for errors.
         limits: what may be spent.
+
+    Attributes:
+        usd, tokens: what was spent, as far as it is known here.
+        untold: what was spent here and the others have not been told of.
+        asked: whether it was asked for since it was last told what all have spent.
     """
 
     def __init__(self, whose: str, limits: Budget) -> None:
@@ -54,26 +73,57 @@ class Purse:
         self.limits = limits
         self.usd = 0.0
         self.tokens = 0.0
-        self._since = 0.0
+        self.untold = dict.fromkeys(KINDS, 0.0)
+        self.asked = False
+        self._due: Callable[[], None] | None = None
+        self._period: deque[list[float]] = deque()
+
+    def share(self, due: Callable[[], None]) -> None:
+        """Have others spend from it, too: somebody else says from now on what was spent. `due`: there is news."""
+        self._due = due
+
+    def check(self, now: float) -> None:
+        """Raise Spent if nothing is left."""
+        if why := self.spent(now):
+            raise Spent(why, self._again_s(now))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was left when it was last looked at."""
+        return any((left := getattr(self.limits, kind)) is not None and getattr(self, kind) >= left for kind in KINDS)
 
     def spent(self, now: float) -> str:
         """Say what is spent, if the budget is; "" while there is something left."""
-        if self.limits.per_s is not None and now - self._since >= self.limits.per_s:
-            self.usd = self.tokens = 0.0
-            self._since = now
+        while self._period and self._period[0][0] <= now:
+            _, usd, tokens = self._period.popleft()
+            self.usd, self.tokens = (self.usd - usd, self.tokens - tokens) if self._period else (0.0, 0.0)
+        if self._due is not None and not self.asked:
+            self.asked = True
+            self._due()
         for left, unit, value in ((self.limits.usd, "dollars", self.usd), (self.limits.tokens, "tokens", self.tokens)):
             if left is not None and value >= left:
                 return f"{self.whose} has spent {value:,.6g} of its {left:,.6g} {unit}"
         return ""
 
-    def again_s(self, now: float) -> float | None:
-        """Return the seconds until it is whole again; None: never."""
-        return None if self.limits.per_s is None else max(0.0, self._since + self.limits.per_s - now)
-
-    def charge(self, usd: float | None, tokens: float) -> None:
+    def charge(self, usd: float | None, tokens: float, now: float = 0.0) -> None:
         """Count a call."""
-        self.usd += usd or 0.0
+        usd, per_s = usd or 0.0, self.limits.per_s
+        self.usd += usd
         self.tokens += tokens
+        if self._due is not None:
+            self.untold["usd"] += usd
+            self.untold["tokens"] += tokens
+            self._due()
+        elif per_s is not None:
+            if not self._period or self._period[-1][0] < now + per_s:
+                self._period.append([now + per_s * (1 + 1 / PARTS), 0.0, 0.0])
+            self._period[-1][1] += usd
+            self._period[-1][2] += tokens
+
+    def _again_s(self, now: float) -> float | None:
+        if self.limits.per_s is None:
+            return None
+        return self._period[0][0] - now if self._period else self.limits.per_s / PARTS
 
 
 purses: ContextVar[tuple[Purse, ...]] = ContextVar("greenroom_llm_purses", default=())

@@ -12,7 +12,7 @@ import msgspec
 from .budget import Purse
 from .deployment import Deployment
 from .lane import Ticket
-from .providers import estimate
+from .protocol import estimate
 from .remarks import NONE as NO_REMARKS
 from .remarks import Remarks
 from .scheduler import Order
@@ -102,6 +102,11 @@ class Call:
         self._deployment: Deployment | None = None
         self._tell = observer.get()
 
+    def check(self) -> None:
+        """Raise Spent if a budget that it counts in is used up."""
+        for purse in self.spending:
+            purse.check(self.clock())
+
     def attempted(self, ticket: Ticket, outcome: str, error: str | None = None) -> None:
         """Note an attempt that ended."""
         self._last, self._deployment = ticket, ticket.lane.deployment
@@ -115,7 +120,7 @@ class Call:
         prices = deployment.prices if deployment is not None else None
         cost = (given * prices.input + made * prices.output) / 1e6 if prices else None
         for purse in self.spending:
-            purse.charge(cost, given + made)
+            purse.charge(cost, given + made, self.clock())
         if self._tell is None:
             return
         self._tell(

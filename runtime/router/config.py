@@ -11,22 +11,12 @@ from typing import Any
 
 import msgspec
 
+from . import providers
 from .budget import Tenant
 from .cache import CachePolicy
 from .deployment import BreakerPolicy, Deployment, Limits, Prices, Secret, Timeouts
 from .errors import RouterConfigInvalid
 from .hedging import HedgePolicy
-
-BASE_URLS = {
-    "openai": "https://api.openai.com/v1",
-    "gemini": "https://generativelanguage.googleapis.com/v1beta/openai",
-}
-KEYS = {"openai": "OPENAI_API_KEY", "gemini": "GEMINI_API_KEY"}
-ENV_MODELS = {
-    "openai": {"smart": "gpt-5.2", "fast": "gpt-5.2-mini", "embed": "text-embedding-3-small"},
-    "gemini": {"smart": "gemini-3-pro", "fast": "gemini-3-flash", "embed": "gemini-embedding-001"},
-}
-"""Logical models of `RouterConfig.from_env`. Embeddings of two models cannot be mixed: the first provider gets all."""
 
 
 class _Row(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +93,8 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
     def from_env(env: Mapping[str, str]) -> RouterConfig:
         """Use the providers whose keys are in the environment, under the logical models smart, fast and embed.
 
+        Embeddings of two models cannot be mixed: the first provider gets all.
+
         `OPENAI_BASE_URL` and `GEMINI_BASE_URL` point elsewhere. `GREENROOM_OPENAI_RPM`, `GREENROOM_OPENAI_TPM` (and
         `..._GEMINI_...`) are the account's limits a minute, by default 500 and 200,000; `GREENROOM_SHARE` is the part
         of them that this process may use. With no key at all the configuration is empty, and calls say so.
@@ -111,25 +103,25 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
             RouterConfigInvalid: names the variable and the fix.
         """
         models: dict[str, tuple[Deployment, ...]] = {}
-        for provider, variable in KEYS.items():
-            if not env.get(variable, "").strip():
+        for provider in providers.known():
+            if not provider.key_env or not env.get(provider.key_env, "").strip():
                 continue
-            prefix = f"GREENROOM_{provider.upper()}"
+            prefix = f"GREENROOM_{provider.variables}"
             limits = Limits(
                 requests_per_min=_number(env, f"{prefix}_RPM", 500),
                 tokens_per_min=_number(env, f"{prefix}_TPM", 200_000),
                 concurrency=64,
                 share=_number(env, "GREENROOM_SHARE", 1),
             )
-            for logical, model in ENV_MODELS[provider].items():
+            for logical, model in provider.models.items():
                 if logical == "embed" and logical in models:
                     continue
                 deployment = Deployment(
-                    name=f"{provider}/{model}",
-                    provider=provider,
+                    name=f"{provider.name}/{model}",
+                    provider=provider.name,
                     model=model,
-                    base_url=env.get(f"{provider.upper()}_BASE_URL") or BASE_URLS[provider],
-                    key=_key(env, variable),
+                    base_url=env.get(f"{provider.variables}_BASE_URL") or provider.base_url,
+                    key=_key(env, provider.key_env),
                     limits=limits,
                 )
                 models[logical] = (*models.get(logical, ()), deployment)
@@ -188,7 +180,11 @@ def _deployments(where: str, entry: Any, env: Mapping[str, str]) -> Iterator[Dep
         row = msgspec.convert(entry, _Row)
     except msgspec.ValidationError as error:
         raise RouterConfigInvalid(f"{where}: {error}") from None
-    variable = row.key_env or KEYS.get(row.provider)
+    try:
+        provider = providers.named(row.provider)
+    except RouterConfigInvalid as error:
+        raise RouterConfigInvalid(f"{where}: {error}") from None
+    variable = row.key_env or provider.key_env
     if not variable or row.key_env == []:
         raise RouterConfigInvalid(f"{where}.key_env is missing: name the variable that holds the key")
     variables = [variable] if isinstance(variable, str) else variable
@@ -206,7 +202,7 @@ def _deployments(where: str, entry: Any, env: Mapping[str, str]) -> Iterator[Dep
                 name=named if plain else f"{named}@{variable}",
                 provider=row.provider,
                 model=row.model,
-                base_url=row.base_url or BASE_URLS.get(row.provider, ""),
+                base_url=row.base_url or provider.base_url,
                 key=_key(env, variable),
                 limits=limits,
                 **fields,

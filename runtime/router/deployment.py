@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from . import providers
 from .errors import RouterConfigInvalid
 
 
@@ -122,7 +123,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: where several logical models use one deployment it has one name, and they share its limits and breaker.
-        provider: "openai", "gemini", or "compatible" for any server that speaks OpenAI's protocol.
+        provider: a name that `providers` knows; "compatible" for any server that speaks OpenAI's protocol.
         model: the provider's name of the model.
         tier: lower tiers are used first; a higher one when all lower ones are down.
         weight: share of the calls among deployments of a tier that have room.
@@ -143,8 +144,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         where = f"deployment {self.name!r}"
-        if self.provider not in ("openai", "gemini", "compatible"):
-            raise RouterConfigInvalid(f"{where}: provider is {self.provider!r}: give openai, gemini or compatible")
+        try:
+            providers.named(self.provider)
+        except RouterConfigInvalid as error:
+            raise RouterConfigInvalid(f"{where}: {error}") from None
         if not self.base_url.startswith(("http://", "https://")):
             raise RouterConfigInvalid(f"{where}: base_url is {self.base_url!r}: give an http:// or https:// address")
         if not self.weight > 0:
@@ -152,6 +155,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         self.limits.validated(f"{where}: limits")
         self.timeouts.validated(f"{where}: timeouts")
         self.breaker.validated(f"{where}: breaker")
+
+    @property
+    def spoken(self) -> providers.Provider:
+        """What is true of its provider and of no other."""
+        return providers.named(self.provider)
 
     def same(self, other: Deployment) -> bool:
         """Say whether both are one deployment; weight and tier are the model's affair."""

@@ -7,7 +7,6 @@ settles the limits, draws the conclusions, and has the scheduler look again; so 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -15,17 +14,15 @@ from .breaker import Breaker
 from .bucket import WINDOW_S, RequestLimit, Reservation, TokenLimit
 from .connection import Answer
 from .deployment import Deployment
-from .failures import LONGEST_PAUSE_S, Refusal
+from .failures import Refusal
 from .hedging import Durations
 from .holding import Hold, Holding
 from .pace import Pace
+from .protocol import LONGEST_PAUSE_S
 from .snapshot import LaneSnapshot
 
 FIRST_PAUSE_S = 0.5
 """How long a deployment pauses that refused without saying how long; doubles with every refusal in a row."""
-
-LONGEST_WINDOW_S = 2 * WINDOW_S
-"""Limits that providers tell of longer windows (requests a day) say nothing about a minute."""
 
 LATENCIES = 60
 """Answers whose times are shown, the newest."""
@@ -166,17 +163,17 @@ class Lane:
 
     def learn(self, headers: Mapping[str, str], ticket: Ticket, now: float) -> None:
         """Read `x-ratelimit-*`: the provider tells its limits, and how much is left, before it says 429."""
-        limits, before = self.deployment.limits, self.told
-        if (told := _told(headers, "requests")) is not None:
-            limit, remaining = self._bounded(told[0], limits.requests_per_min), told[1]
+        limits, before, told_of = self.deployment.limits, self.told, self.deployment.spoken.limit
+        if (told := told_of(headers, "requests")) is not None:
+            limit, remaining = self._bounded(told.limit, limits.requests_per_min), told.remaining
             if self.requests is None:
                 self.requests = RequestLimit(limit, limits.burst_s, level=remaining or 0.0, now=now)
             self.requests.told(limit, remaining, now - ticket.at, self.in_flight)
             self.pace.known(self.requests.rate)
             if limit != self.told.requests:
                 self.told = ToldLimits(limit, self.told.tokens)
-        if (told := _told(headers, "tokens")) is not None:
-            limit, remaining = self._bounded(told[0], limits.tokens_per_min), told[1]
+        if (told := told_of(headers, "tokens")) is not None:
+            limit, remaining = self._bounded(told.limit, limits.tokens_per_min), told.remaining
             if limit != self.told.tokens:
                 self.told = ToldLimits(self.told.requests, limit)
             self.tokens = self.tokens or TokenLimit(limit)
@@ -336,30 +333,3 @@ class Route(NamedTuple):
     lane: Lane
     weight: float
     tier: int
-
-
-def _told(headers: Mapping[str, str], what: str) -> tuple[float, float | None] | None:
-    """Return (limit a minute, what is left of it) as the provider tells it; None: it tells nothing of a minute."""
-    limit = _number(headers, f"x-ratelimit-limit-{what}")
-    if not limit:
-        return None
-    remaining, reset_s = _number(headers, f"x-ratelimit-remaining-{what}"), _span(headers, f"x-ratelimit-reset-{what}")
-    whole_s = 0.0 if not reset_s or remaining is None or remaining >= limit else limit * reset_s / (limit - remaining)
-    return None if whole_s > LONGEST_WINDOW_S else (limit, remaining)
-
-
-def _number(headers: Mapping[str, str], name: str) -> float | None:
-    try:
-        return max(0.0, float(headers[name]))
-    except (KeyError, ValueError):
-        return None
-
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-
-
-def _span(headers: Mapping[str, str], name: str) -> float | None:
-    """Read a duration such as `17ms`, `6m0s` or `1h2m3s`."""
-    found = _SPAN.findall(headers.get(name, ""))
-    return sum(float(number) * _UNITS[unit] for number, unit in found) if found else None

@@ -22,7 +22,7 @@ import msgspec
 
 from ...transports import Transport
 from . import answer
-from .budget import Purse, purses
+from .budget import Purse, Spent, purses
 from .cache import Cache
 from .call import Call
 from .config import RouterConfig
@@ -31,7 +31,6 @@ from .errors import MissingKey
 from .failures import Refusal
 from .hedging import HedgeBudget
 from .lane import Lane, Route, Ticket
-from .providers import speaks
 from .race import race
 from .retries import RetryBudget
 from .scheduler import LineClosed, LineFull, NobodyLeft, Scheduler, Unplaceable
@@ -47,6 +46,9 @@ if TYPE_CHECKING:
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 8.0
 """Waits before a call goes back to where it failed; each is twice the one before, and a random half less."""
+
+HEARD_S = 1.0
+"""How long a call with a budget waits, right after the start, to hear what others have spent of it, seconds."""
 
 CLOSE_S = 0.001
 """Nobody waits for less."""
@@ -118,7 +120,7 @@ class Router:
             await opened.__aexit__(None, None, None)
 
     def share(self, transport: Transport, holder: str) -> Shares:
-        """Share the limits with all who use this store, from now on; the task of what is returned has to run.
+        """Share limits and budgets with all who use this store, from now on; the task of what is returned has to run.
 
         Args:
             transport: the store.
@@ -128,6 +130,7 @@ class Router:
             transport,
             holder,
             self._lanes.values(),
+            self._purses,
             waiting=self._scheduler.waiting_for,
             dispatch=self._scheduler.dispatch,
             clock=_now,
@@ -203,13 +206,11 @@ class Router:
         if call.asked not in self._routes:
             message = f"no model is named {call.asked!r}: this router has {', '.join(self.models)}"
             return answer.refuse(404, "model_not_found", message)
-        routes = tuple(route for route in self._routes[call.asked] if speaks(route.lane.deployment, path))
+        routes = tuple(route for route in self._routes[call.asked] if route.lane.deployment.spoken.serves(path))
         if not routes:
             return answer.refuse(404, "not_served", f"no deployment of {call.asked!r} serves {path}: ask another model")
-        for purse in call.spending:
-            if spent := purse.spent(_now()):
-                call.over("failed")
-                return answer.refuse(402, "budget_spent", f"{spent}: raise the budget", purse.again_s(_now()))
+        if call.spending and (spent := await self._spent(call)):
+            return spent
         self._retries.called()
         self._hedges.called()
 
@@ -228,6 +229,18 @@ class Router:
         if kept:
             call.over("ok" if response.status_code == 200 else "failed", reason="cached")
         return response
+
+    async def _spent(self, call: Call) -> httpx2.Response | None:
+        """Answer a call whose budget is used up; what others have spent of it is heard first."""
+        if self.shares is not None and not self.shares.heard.is_set():
+            with anyio.move_on_after(HEARD_S):
+                await self.shares.heard.wait()
+        try:
+            call.check()
+        except Spent as spent:
+            call.over("failed")
+            return _broke(spent)
+        return None
 
     def _call(self, path: str, body: dict[str, Any], found: Standing, deadline_s: float | None) -> Call:
         """Open the account of a call."""
@@ -275,6 +288,8 @@ class Router:
         except LineFull:
             message = f"{self.waiting} calls wait already, as many as may (max_waiting): try again later"
             response = answer.refuse(503, "line_full", message, self._soonest(routes))
+        except Spent as spent:
+            response = _broke(spent)
         except WaitedOut as waited:
             response = answer.refuse(503, "no_room", f"{waited}: {self._states(routes)}", self._soonest(routes))
         except LineClosed:
@@ -322,11 +337,14 @@ class Router:
             if sender is not None:
                 sender.begin(call, ticket)
 
+        check = call.check if call.spending else None
         while True:
             asked_at = _now()
             try:
                 with anyio.move_on_after(self._patience_s(call, routes, found)):
-                    return await self._scheduler.acquire(routes, call.tokens, call.avoid, call.order, watch.look, bound)
+                    return await self._scheduler.acquire(
+                        routes, call.tokens, call.avoid, call.order, watch.look, bound, check
+                    )
                 if found.patience is None:
                     continue
                 pause_s = max(1.0, self._soonest(routes))
@@ -414,6 +432,10 @@ class Router:
     def _soonest(self, routes: tuple[Route, ...]) -> float:
         now = _now()
         return min((route.lane.up_in(now) for route in routes), default=0.0)
+
+
+def _broke(spent: Spent) -> httpx2.Response:
+    return answer.refuse(402, "budget_spent", f"{spent}: raise the budget", spent.again_s)
 
 
 class WaitedOut(Exception):

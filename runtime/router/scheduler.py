@@ -23,6 +23,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .budget import Spent
 from .lane import Lane, Route, Ticket
 
 SOONEST_S = 0.0005
@@ -62,7 +63,7 @@ class Waiting(NamedTuple):
 
 
 class _Waiter:
-    __slots__ = ("avoid", "bound", "order", "place", "tokens")
+    __slots__ = ("avoid", "bound", "check", "order", "place", "tokens")
 
     def __init__(
         self,
@@ -71,12 +72,24 @@ class _Waiter:
         avoid: frozenset[str],
         place: asyncio.Future[Ticket],
         bound: Callable[[Ticket], None] | None,
+        check: Callable[[], None] | None,
     ) -> None:
         self.order = order
         self.tokens = tokens
         self.avoid = avoid
         self.place = place
         self.bound = bound
+        self.check = check
+
+    def refused(self) -> bool:
+        """Say whether it may not be sent any more; whoever waits is told then."""
+        try:
+            if self.check is not None:
+                self.check()
+        except Spent as spent:
+            self.place.set_exception(spent)
+            return True
+        return False
 
 
 class Scheduler:
@@ -173,6 +186,7 @@ class Scheduler:
         order: Order,
         look: Callable[[], float | None] | None = None,
         bound: Callable[[Ticket], None] | None = None,
+        check: Callable[[], None] | None = None,
     ) -> Ticket:
         """Wait for room for a call.
 
@@ -183,17 +197,19 @@ class Scheduler:
             order: its place; see `order`.
             look: called now and then while it waits; returns the seconds until the next time, None: never.
             bound: called at the moment that it is bound, before whoever waits goes on.
+            check: called before that; may raise Spent.
 
         Raises:
             Unplaceable: it is larger than every limit.
             NobodyLeft: every deployment refuses the key.
             LineFull: too many wait.
             LineClosed: the router was closed.
+            Spent: its budget was used up while it waited.
         """
         if self.waiting >= self._most:
             raise LineFull
         place: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(order, tokens, avoid, place, bound)
+        waiter = _Waiter(order, tokens, avoid, place, bound, check)
         insort(self._lines.setdefault(routes, []), waiter, key=_order)
         self.waiting += 1
         self.dispatch()
@@ -249,7 +265,9 @@ class Scheduler:
                 wanted = _wanted(fitting, waiter.avoid, now)
                 waits = {route.lane: route.lane.wait(waiter.tokens, now) for route in fitting}
                 ready = [route for route in wanted if waits[route.lane] == 0.0 and route.lane not in kept]
-                if ready:
+                if ready and waiter.refused():
+                    self._leave(line, at)
+                elif ready:
                     lane = min(ready, key=_load).lane
                     self._turn = max(self._turn, waiter.order[1])
                     ticket = lane.take(waiter.tokens, self.clock, self.dispatch)

@@ -23,9 +23,9 @@ from . import answer
 from .call import Call
 from .connections import Connections
 from .deployment import Deployment
-from .failures import Broken, Refusal, classify
+from .failures import Broken, Refusal
 from .lane import Ticket
-from .providers import is_answer, prepare, usage_of
+from .protocol import is_answer, usage_of
 from .remarks import remarks_of
 from .stream import Events, RoutedStream, blocks_of
 
@@ -57,11 +57,11 @@ class Sender:
 
         An answer that is final (no refusal) has been accounted for, a stream when it is over.
         """
-        key = ticket.lane.deployment.key
+        deployment = ticket.lane.deployment
         response: httpx2.Response | None = None
         usage: tuple[int, int] | None = None
         try:
-            times = ticket.lane.deployment.timeouts
+            times = deployment.timeouts
             started = self._now()
             limit = times.first_token if call.stream else times.total
             try:
@@ -78,22 +78,22 @@ class Sender:
                     late = f"timed out: no data for {times.between_tokens:g} s in an answer"
                 raise Broken.unavailable(late) from None
             except (httpx2.RequestError, httpx2.StreamError) as error:
-                raise Broken(_unconnected(ticket.lane.deployment, error)) from None
+                raise Broken(_unconnected(deployment, error)) from None
             if response.status_code >= 300:
-                raise Broken(classify(response.status_code, response.headers, body))
-            found = _whole(call.path, response, body)
+                raise Broken(deployment.spoken.refusal(response.status_code, response.headers, body))
+            found = _whole(call.path, deployment, body)
             usage = usage_of(found)
         except Broken as broken:
             if response is not None:
                 await response.aclose()
             refusal = broken.refusal
-            message = key.hide(refusal.message)
+            message = deployment.key.hide(refusal.message)
             refusal = msgspec.structs.replace(refusal, message=message)
             call.attempted(ticket, refusal.kind, message)
             ticket.answered(None if refusal.kind == "unavailable" else 0, refusal)
             if response is not None and response.status_code >= 400:
                 by = ticket.lane.name if refusal.kind in ("refused", "quota") else ""
-                return answer.told(response, body, key, by), refusal
+                return answer.told(response, body, deployment, by), refusal
             return answer.refuse(503, refusal.kind, f"{ticket.lane.name}: {message}"), refusal
         except BaseException:
             if response is not None:
@@ -105,7 +105,7 @@ class Sender:
         ticket.answered(sum(usage) if usage else None)
         call.remarks = remarks_of(found)
         call.over("ok", usage)
-        return answer.told(response, body, key), None
+        return answer.told(response, body, deployment), None
 
     async def _asked(self, call: Call, ticket: Ticket) -> httpx2.Response:
         begun, ticket.begun = ticket.begun, None
@@ -130,7 +130,9 @@ class Sender:
         return httpx2.Request(
             "POST",
             _url(deployment.base_url, call.path),
-            content=msgspec.json.encode(prepare(deployment, call.path, call.body, stream=call.stream)),
+            content=msgspec.json.encode(
+                deployment.spoken.prepare(call.path, call.body, deployment.model, stream=call.stream)
+            ),
             headers={
                 "authorization": f"Bearer {deployment.key.reveal()}",
                 "content-type": "application/json",
@@ -155,7 +157,7 @@ class Sender:
             raise Broken.unavailable("a stream was asked for, and something else came with status 200")
         options = call.body.get("stream_options")
         show_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-        events = Events(response, show_usage=show_usage, timeouts=deployment.timeouts)
+        events = Events(response, deployment, show_usage=show_usage)
         await events.open()
         call.first_token_s = self._now() - call.started
         ticket.lane.durations.add(self._now() - ticket.at)
@@ -192,12 +194,12 @@ def _url(base: str, path: str) -> httpx2.URL:
     return httpx2.URL(base.rstrip("/") + path)
 
 
-def _whole(path: str, response: httpx2.Response, body: bytes) -> Any:
+def _whole(path: str, deployment: Deployment, body: bytes) -> Any:
     """Decode an answer with status 200; what is not what was asked for is no answer."""
     try:
         found = msgspec.json.decode(body)
     except msgspec.DecodeError:
         raise Broken.unavailable("an answer with status 200 is not JSON") from None
     if not is_answer(path, found):
-        raise Broken(classify(503, response.headers, body))
+        raise Broken(deployment.spoken.hidden(deployment.spoken.error_in(found), "answer"))
     return found

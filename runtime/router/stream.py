@@ -17,9 +17,9 @@ import anyio
 import httpx2
 import msgspec
 
-from .deployment import Deployment, Timeouts
-from .failures import MESSAGE_CHARS, Broken, Refusal, error_in
-from .providers import usage_of
+from .deployment import Deployment
+from .failures import Broken, Refusal
+from .protocol import usage_of
 from .remarks import NONE, remarks_of
 
 LONGEST_EVENT = 16 * 1024 * 1024
@@ -42,8 +42,8 @@ class Events:
 
     Args:
         response: a streamed answer with status 200.
+        deployment: whose it is.
         show_usage: whether the caller asked for a chunk with usage.
-        timeouts: how long to wait for what.
 
     Attributes:
         usage: (input tokens, output tokens), when known.
@@ -51,14 +51,15 @@ class Events:
         finished: whether the provider said that it is complete.
     """
 
-    def __init__(self, response: httpx2.Response, *, show_usage: bool, timeouts: Timeouts) -> None:
+    def __init__(self, response: httpx2.Response, deployment: Deployment, *, show_usage: bool) -> None:
         self.usage: tuple[int, int] | None = None
         self.remarks = NONE
         self.finished = False
         self._response = response
         self._source = aiter(blocks_of(response))
         self._show_usage = show_usage
-        self._between_s = timeouts.between_tokens
+        self._between_s = deployment.timeouts.between_tokens
+        self._spoken = deployment.spoken
         self._bytes = b""
         self._ready: deque[bytes] = deque()
         self._shown = False
@@ -157,9 +158,8 @@ class Events:
             found = msgspec.json.decode(data)
         except msgspec.DecodeError:
             found = None
-        if error := error_in(found):
-            said = str(error.get("message") or "it says no more")[:MESSAGE_CHARS]
-            raise Broken.unavailable(f"error inside the stream: {said}")
+        if error := self._spoken.error_in(found):
+            raise Broken(self._spoken.hidden(error, "stream"))
         if not isinstance(found, dict):
             raise Broken.unavailable("malformed event in a stream")
         return self._look_response(found) if "type" in found else self._look_chunk(found)
@@ -177,8 +177,7 @@ class Events:
     def _look_response(self, found: dict[str, Any]) -> bool:
         kind, answer = str(found["type"]), found.get("response")
         if kind in ("error", "response.failed"):
-            said = found.get("message") or error_in(answer).get("message") or "it says no more"
-            raise Broken.unavailable(f"error inside the stream: {str(said)[:MESSAGE_CHARS]}")
+            raise Broken(self._spoken.hidden(self._spoken.error_in(answer) or found, "stream"))
         if kind in ("response.completed", "response.incomplete"):
             self.finished = True
             self.usage = usage_of(answer) or self.usage

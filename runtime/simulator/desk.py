@@ -196,7 +196,7 @@ class Desk:
         self.sim.record(request.provider, request.model, request.path, 200, sum(usage))
         told = wire.headers(request.provider, request.model, self.sim.now())
         if request.body.get("stream"):
-            script = self._script(request, message, finish, usage)
+            script = self._script(request, message, finish, usage, fault)
             events = self._stream(request, fault, admission, script, sum(usage))
             return Answer(200, told | {"content-type": "text/event-stream"}, events)
         with admission:
@@ -206,7 +206,9 @@ class Desk:
         write = responses.response if request.path.endswith(RESPONSES) else wire.completion
         return _json(write(request.number, request.model, message, finish, usage), told, fault)
 
-    def _script(self, request: _Request, message: dict[str, Any], finish: str, usage: tuple[int, int]) -> _Script:
+    def _script(
+        self, request: _Request, message: dict[str, Any], finish: str, usage: tuple[int, int], fault: Fault | None
+    ) -> _Script:
         """Write the whole stream of an answer."""
         number, model = request.number, request.model
         if request.path.endswith(RESPONSES):
@@ -220,7 +222,7 @@ class Desk:
             [wire.chunk(number, model, {"role": "assistant", "content": ""}, usage=every)],
             [wire.chunk(number, model, piece, usage=every) for piece in wire.pieces(message, PIECE)],
             [*tail, b"data: [DONE]\n\n"],
-            b"data: " + wire.error(request.provider, 500, WRONG)[0] + b"\n\n",
+            b"data: " + _inside(request.provider, fault) + b"\n\n",
         )
 
     async def _stream(
@@ -260,6 +262,13 @@ class Desk:
             seconds += tokens / latency.tokens_per_s
         if seconds:
             await anyio.sleep(seconds)
+
+
+def _inside(provider: Provider, fault: Fault | None) -> bytes:
+    """Write the error that comes inside a stream: a server's, or a 429."""
+    if fault is not None and fault.status == 429:
+        return wire.error(provider, 429, "Rate limit reached.", code="rate_limit_exceeded", wait_s=1.0)[0]
+    return wire.error(provider, 500, WRONG)[0]
 
 
 def _slowed(fault: Fault | None, now: float) -> float:

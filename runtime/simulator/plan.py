@@ -64,7 +64,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         provider, model: whose calls; "*" means all.
         kind: what happens.
-        status: of an `error`.
+        status: of an `error`; 429 of an `error_event` makes it a rate limit.
         share: the part of the calls that it hits, 0 to 1.
         from_s, until_s: when, in seconds since the start.
         times: how often at most.

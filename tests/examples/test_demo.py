@@ -16,7 +16,7 @@ import pytest
 from verdict import Verdict
 
 from greenroom.runtime.records import LLMAttempt, LLMCall
-from greenroom.runtime.router.config import KEYS
+from greenroom.runtime.router.providers import known
 from greenroom.runtime.simulator import Latency, ProviderPlan, Simulator, serve_simulator
 from greenroom.runtime.trace import Trace
 
@@ -25,7 +25,8 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 def surroundings(folder: Path, **more: str) -> dict[str, str]:
     """An environment without keys, with its own place for temporary files."""
-    return {name: value for name, value in os.environ.items() if name not in KEYS.values()} | {
+    keys = {one.key_env for one in known()}
+    return {name: value for name, value in os.environ.items() if name not in keys} | {
         "TMPDIR": str(folder),
         **more,
     }

@@ -24,9 +24,9 @@ async def main(store: str, base_url: str, calls: int) -> None:
     async with (
         open_transport(store) as shared,
         Router(config(base_url)) as router,
+        router.share(shared, "holder").running(),
         anyio.create_task_group() as group,
     ):
-        group.start_soon(router.share(shared, "holder").run)
         for _ in range(calls):
             group.start_soon(router.request, "/chat/completions", BODY)
         while router.snapshot()[0].in_flight < calls:  # noqa: ASYNC110

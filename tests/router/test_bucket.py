@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from greenroom.runtime.router import BreakerPolicy
 from greenroom.runtime.router.breaker import PROBE_S, REFUSED_PAUSE_S, Breaker
 from greenroom.runtime.router.bucket import RequestLimit, TokenLimit
-from greenroom.runtime.router.failures import Refusal, classify
+from greenroom.runtime.router.failures import Refusal
 from greenroom.runtime.router.lane import Lane
 
 from .conftest import busiest, deployment
@@ -75,39 +74,6 @@ def test_a_refusal_empties_the_bucket_so_that_the_pause_ends_without_a_herd() ->
     bucket = RequestLimit(60, 10)
     bucket.drained(5.0)
     assert bucket.wait(5.0) == pytest.approx(1, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind", "after_s"),
-    [
-        (429, {"error": {"message": "slow", "code": "rate_limit_exceeded"}}, "limited", 2.5),
-        (429, {"error": {"message": "pay", "code": "insufficient_quota"}}, "quota", None),
-        (429, {"error": {"message": "Request too large for gpt-5.2"}}, "unfit", None),
-        (429, [{"error": {"details": [{"retryDelay": "34s"}]}}], "limited", 2.5),
-        (429, [{"error": {"details": [{"violations": [{"quotaId": "RequestsPerDay"}]}]}}], "quota", None),
-        (400, {"error": {"code": "context_length_exceeded"}}, "unfit", None),
-        (400, {"error": {"message": "bad"}}, "caller", None),
-        (401, {}, "refused", None),
-        (404, b"<html>", "refused", None),
-        (409, {}, "unavailable", 2.5),
-        (503, [{"error": {"status": "UNAVAILABLE"}}], "unavailable", 2.5),
-        (529, {"error": "overloaded"}, "unavailable", 2.5),
-    ],
-)
-def test_failures_are_classified(status: int, body: object, kind: str, after_s: float | None) -> None:
-    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    found = classify(status, {"retry-after": "3", "retry-after-ms": "2500"}, raw)
-    assert (found.kind, found.retry_after_s, found.status) == (kind, after_s, status)
-
-
-@pytest.mark.parametrize("told", ["soon", "-1", "nan", "", "Wed, 21 Oct 2026 07:28:00 GMT"])
-def test_a_retry_after_that_is_no_number_is_none(told: str) -> None:
-    assert classify(429, {"retry-after": told}, b"").retry_after_s is None
-
-
-def test_geminis_wish_to_wait_is_read() -> None:
-    body = b'[{"error": {"details": [{"@type": "x"}, {"retryDelay": "34s"}]}}]'
-    assert classify(429, {}, body).retry_after_s == 34
 
 
 def test_the_breaker_opens_probes_and_closes() -> None:

@@ -60,7 +60,7 @@ def test_a_table_makes_deployments() -> None:
         ({"models": {"smart": [{"provider": "openai", "model": "m", "x": 1}]}}, "unknown field `x`"),
         ({"models": {"smart": [{"provider": "openai", "model": "m", "key": "sk"}]}}, "name a variable, key_env"),
         ({"models": {"smart": [{"provider": "openai", "model": "m", "key_env": "NO"}]}}, "NO is not set"),
-        ({"models": {"smart": [{"provider": "acme", "model": "m"}]}}, "key_env is missing"),
+        ({"models": {"smart": [{"provider": "compatible", "model": "m"}]}}, "key_env is missing"),
         ({"models": {"smart": [{"provider": "acme", "model": "m", "key_env": "ACME_KEY"}]}}, "provider is 'acme'"),
         ({"models": {"smart": [{"provider": "compatible", "model": "m", "key_env": "ACME_KEY"}]}}, "base_url is ''"),
         ({"models": {"smart": [{"provider": "openai", "model": "m", "weight": 0}]}}, "weight is 0"),

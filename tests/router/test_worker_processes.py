@@ -48,9 +48,8 @@ async def test_a_killed_workers_places_are_used_by_another(tmp_path: Path, anyio
                 async with (
                     open_transport(store) as shared,
                     Router(config(base_url)) as router,
-                    anyio.create_task_group() as group,
+                    router.share(shared, "other").running(),
                 ):
-                    group.start_soon(router.share(shared, "other").run)
                     statuses: list[int] = []
 
                     async def ask() -> None:
@@ -66,6 +65,5 @@ async def test_a_killed_workers_places_are_used_by_another(tmp_path: Path, anyio
                             assert statuses == []
                             holder.kill()
                     assert statuses == [200] * 4
-                    group.cancel_scope.cancel()
             finally:
                 holder.kill()
