@@ -37,7 +37,7 @@ import msgspec
 from .contract import READY, control_topic, end_topic, log_topic
 from .errors import StoreUnavailable, TransportError
 from .hints import Board
-from .sqlite_schema import WAL_RESET_BUG, connect, prepare, unavailable
+from .sqlite_schema import BUSY_S, WAL_RESET_BUG, connect, prepare, unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,6 +51,18 @@ KEEN_S = 0.002
 
 FADE_S = 1.0
 """For how long after one more of them are expected, seconds."""
+
+ASK_S = 0.0002
+"""How often the right to write is asked for while another process has it, seconds.
+
+SQLite asks ever more rarely, up to every 0.1 s, and may not get it for seconds from one that has always more to write.
+"""
+
+ROOM_S = 0.0005
+"""For how long a process begins nothing after a commit while others write too, seconds: so that they get their turn.
+
+It costs no throughput, because more operations share the next commit.
+"""
 
 BATCH = 1000
 """Operations in one transaction at most, so that other processes get their turn."""
@@ -151,6 +163,7 @@ class Engine:
         try:
             prepare(self._writer, path)
             self._see()
+            self._writer.execute("PRAGMA busy_timeout = 0")
             self._reader, self._glancer = connect(path, read_only=True), connect(path, read_only=True, busy_s=0.0)
         except BaseException as error:
             self._writer.close()
@@ -274,6 +287,8 @@ class Engine:
             over = Word.END in batch
             if operations := [item for item in batch if isinstance(item, Operation)]:
                 self._commit(operations)
+                if self._in_company():
+                    time.sleep(ROOM_S)
             else:
                 with suppress(sqlite3.Error):
                     self._look()
@@ -284,7 +299,7 @@ class Engine:
         """Do these in one transaction; if one of them breaks, each in its own, so that it alone hears of it."""
         self._touched = []
         try:
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._begin()
         except sqlite3.Error as error:
             self._fail(operations, error)
             return
@@ -311,6 +326,18 @@ class Engine:
         self._operations += len(operations)
         self._commits += 1
         self._loop.call_soon_threadsafe(self._answer, answers, self._touched)
+
+    def _begin(self) -> None:
+        """Begin to write, as soon as nobody else does."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(ASK_S)
 
     def _attempt(self, work: Callable[..., Any], alike: list[Operation]) -> Iterator[Answer]:
         if alike[0].item is not None:
@@ -348,7 +375,11 @@ class Engine:
     # Other processes
 
     def _pause(self) -> float:
-        return KEEN_S if time.monotonic() - self._heard < FADE_S else POLL_S
+        return KEEN_S if self._in_company() else POLL_S
+
+    def _in_company(self) -> bool:
+        """Whether other processes write too, as of late."""
+        return time.monotonic() - self._heard < FADE_S
 
     def _see(self) -> None:
         """Take what is there now as known."""

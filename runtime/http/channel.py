@@ -107,15 +107,23 @@ class Channel:
             TransportError: the store cannot be read.
             CursorAhead, LogCutBack: the store has lost records that were read.
         """
+        new = self.new(cursor)
+        if new is not None:
+            return new
+        ahead = self._head.seq != cursor.seq
+        page = await self._runs.behind(self.run_id, cursor, PAGE)
+        if ahead and not page:
+            raise CursorAhead(self.run_id, self._head.seq, cursor.seq)
+        return self._framed(page)
+
+    def new(self, cursor: Cursor) -> Sequence[Framed] | None:
+        """Give what follows a cursor in the window; None if it is not there, and so has to be read from the store."""
         if self._failure is not None:
             raise self._failure
         behind = self._head.seq - cursor.seq
         if behind < 0 or (behind <= len(self._window) and self._has(cursor, behind)):
             return self._window[-behind:] if behind > 0 else ()
-        page = await self._runs.behind(self.run_id, cursor, PAGE)
-        if behind and not page:
-            raise CursorAhead(self.run_id, self._head.seq, cursor.seq)
-        return self._framed(page)
+        return None
 
     def _has(self, cursor: Cursor, behind: int) -> bool:
         """Whether the record that a cursor stands behind is this window's, as far as that matters."""

@@ -218,8 +218,16 @@ def _respond(what: Problem, headers: Mapping[str, str] | None = None) -> Respons
     )
 
 
+LASTING = "greenroom.lasting"
+"""Where a response that lasts leaves itself in the ASGI scope."""
+
+
 class Shield:
-    """ASGI middleware, the outermost: whatever is raised beneath it becomes a problem."""
+    """ASGI middleware, the outermost: whatever is raised beneath it becomes a problem.
+
+    A response that lasts is begun here, when the way that led to it has been left: of ten thousand streams each would
+    keep a dozen frames of routing, and go through them for every event.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -228,6 +236,8 @@ class Shield:
         """Serve, or answer with a problem. A response never raises once it has begun: see `sse.EventStream`."""
         try:
             await self.app(scope, receive, send)
+            if (lasting := scope.pop(LASTING, None)) is not None:
+                await lasting(scope, receive, send)
         except ClientDisconnect:
             return
         except Exception as error:

@@ -29,7 +29,7 @@ from ..runs import Runs, ends
 from .connection import Connection
 from .envelope import Framed
 from .negotiation import EVENT_STREAM
-from .problems import SECURITY, Problem, plain, problem_of
+from .problems import LASTING, SECURITY, Problem, plain, problem_of
 from .streams import Streams
 
 log = structlog.get_logger("greenroom.http")
@@ -50,8 +50,12 @@ _HEADERS = {
 }
 
 
-def joined(frames: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """Join frames to chunks of about `size` bytes."""
+def joined(frames: Iterable[bytes], size: int = CHUNK_BYTES) -> Iterable[bytes]:
+    """Join frames to chunks of about `size` bytes; one by itself, as live ones come, is one already."""
+    return frames if isinstance(frames, list) and len(frames) == 1 else _joined(frames, size)
+
+
+def _joined(frames: Iterable[bytes], size: int) -> Iterator[bytes]:
     chunk: list[bytes] = []
     length = 0
     for frame in frames:
@@ -113,9 +117,10 @@ class Native:
 
     def tell(self, batch: Sequence[Framed]) -> Iterable[bytes]:
         """Give the frame of each record that is wanted."""
-        for record in batch:
-            if self._kinds is None or record.stored.kind in self._kinds or ends(record.stored):
-                yield record.frame
+        kinds = self._kinds
+        if kinds is None:
+            return [record.frame for record in batch]
+        return [record.frame for record in batch if record.stored.kind in kinds or ends(record.stored)]
 
     def interrupt(self, *, draining: bool, problem: Problem | None) -> bytes:
         """Tell the client to come back at once, or why not; a lost store it is told by a problem when it does."""
@@ -160,6 +165,10 @@ class EventStream(Response):
         self._problem: Problem | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Leave itself for the shield to begin."""
+        scope[LASTING] = self._stream
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the run ends, the client leaves or the server drains.
 
         Raises:
@@ -187,7 +196,10 @@ class EventStream(Response):
             await connection.say(send, self._format.begin())
             async with self._streams.channels.tuned(self._runs, self._run, connection) as channel:
                 while not self._streams.draining:
-                    if batch := await channel.read(cursor):
+                    batch = channel.new(cursor)
+                    if batch is None:
+                        batch = await channel.read(cursor)
+                    if batch:
                         cursor = batch[-1].cursor
                         for chunk in joined(self._format.tell(batch)):
                             await connection.say(send, chunk)

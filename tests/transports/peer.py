@@ -32,6 +32,19 @@ async def appends(store: Transport, run: str) -> None:
         say((await store.append(claim.lease, [Entry("k", f"{n}".encode() * 50)])).seq)
 
 
+async def floods(store: Transport, run: str) -> None:
+    """Append to runs of its own, to eight at once, until killed; says when it has begun."""
+
+    async def lane(name: str) -> None:
+        await store.create(NewRun(run_id=name, lane=Lane(workflow=name), entries=(Entry("first", b""),)))
+        (claim,) = await store.claim(name, dict.fromkeys([name], Terms()), limit=1, lease_s=3600)
+        say("floods")
+        while True:
+            await store.append(claim.lease, [Entry("k", b"x" * 50)] * 20)
+
+    await asyncio.gather(*(lane(f"{run}-{number}") for number in range(8)))
+
+
 async def claims(store: Transport, run: str) -> None:
     """Claim runs of workflow `w` until none is due; says each one's id."""
     while got := await store.claim(run, dict.fromkeys(["w"], Terms()), limit=1, lease_s=3600):
@@ -47,7 +60,7 @@ async def cancels(store: Transport, run: str) -> None:
 async def main(url: str, command: str, run: str) -> None:
     sys.stdin.readline()
     async with open_transport(url) as store:
-        await {one.__name__: one for one in (opens, creates, appends, claims, cancels)}[command](store, run)
+        await {one.__name__: one for one in (opens, creates, appends, floods, claims, cancels)}[command](store, run)
 
 
 if __name__ == "__main__":

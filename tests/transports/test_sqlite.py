@@ -40,7 +40,6 @@ from greenroom.transports import (
     log_topic,
     open_transport,
     sqlite_engine,
-    sqlite_schema,
 )
 from greenroom.transports.sqlite import SqliteTransport
 
@@ -222,6 +221,29 @@ async def test_a_reader_follows_another_process_without_gap(store: SqliteTranspo
                     await watch.wait(5)
             assert len(said(peer)) == 100
     assert seqs == list(range(1, 102))
+
+
+@pytest.mark.slow
+async def test_a_process_that_always_has_more_to_write_lets_others_write(store: SqliteTransport, path: Path) -> None:
+    """While a creation waits here, it makes a few commits, and not tens."""
+
+    async def commits() -> float:
+        return sum([(await store.run(f"flood-{number}")).seq for number in range(8)]) / 160
+
+    waited: list[float] = []
+    async with store.watch(log_topic("flood-0")) as watch:
+        with peers(path, "floods", "flood") as (peer,), anyio.fail_after(PATIENCE_S):
+            assert peer.stdout is not None
+            for _ in range(8):
+                await anyio.to_thread.run_sync(peer.stdout.readline)
+            for number in range(50):
+                await watch.wait(1)
+                await watch.wait(1)
+                before = await commits()
+                await store.create(NewRun(run_id=f"r{number}", lane=Lane(workflow="w"), entries=(entry(),)))
+                waited.append(await commits() - before)
+            peer.kill()
+    assert max(waited) < 20
 
 
 def write_elsewhere(path: Path, key: str) -> None:
@@ -549,7 +571,7 @@ async def test_a_folder_without_permission_is_named() -> None:
 
 
 async def test_a_file_that_stays_locked_is_said_to_be(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_schema, "BUSY_S", 0.05)
+    monkeypatch.setattr(sqlite_engine, "BUSY_S", 0.05)
     async with open_transport(f"sqlite:///{path}") as store:
         lease = await leased(store, "r")
         with locked(path):
