@@ -195,6 +195,9 @@ class ActorLife:
             if self._actor.hooked and not await self._start(host):
                 return
             while not self.ended:
+                if self._actor.forgets and not self._actor.hooked and self._begun is None:
+                    self._leave()  # it is the task that knows what is to be forgotten
+                    return
                 outcome = self.run(host)
                 if outcome is True:
                     await host.yield_turn()
@@ -205,6 +208,13 @@ class ActorLife:
         except BaseException:
             self._exit(KILLED)
             raise
+
+    def _leave(self) -> None:
+        """Leave the task: there will be another one when there is mail."""
+        self._housed = False
+        self.host = None
+        if self._mailbox.sleeper is not self:
+            self._hosts.enter(self)
 
     async def _start(self, host: Host) -> bool:
         try:
