@@ -30,10 +30,13 @@ class Actor(Generic[M]):
     Attributes:
         mailbox: how much its mailbox holds; the child spec may say otherwise.
         context: its own address, timers and monitors; set before `started`.
+        forgets: whether context variables that `receive` sets are forgotten when it has handled the messages that it
+            has; otherwise they stay, and it has a task of its own from then on. Without effect if it is hooked.
         hooked: whether its class has a `started` or a `stopped` of its own.
     """
 
     mailbox: ClassVar[MailboxSpec] = MailboxSpec()
+    forgets: ClassVar[bool] = False
     hooked: ClassVar[bool] = False
     context: Context[M]
 

@@ -73,7 +73,7 @@ class FunctionLife:
             elif task is asyncio.current_task():
                 self._mailbox.signal(reason)
             else:
-                task.cancel()
+                self.host.interrupt()
 
     def interrupt(self, ask: Ask) -> None:
         """Let it go on: only the function knows what it is doing, and its answer goes nowhere."""

@@ -177,6 +177,13 @@ class Host:
         self.canceled = True
         if self._scope is not None:
             self._scope.cancel()
+            self._hosts.system.goes_on()
+
+    def interrupt(self) -> None:
+        """Cancel what it awaits."""
+        assert self.task is not None
+        self.task.cancel()
+        self._hosts.system.goes_on()
 
     async def main(self, life: Life | None) -> None:
         """Run the task."""
@@ -230,7 +237,7 @@ class Host:
 
     async def yield_turn(self) -> None:
         """Let everybody else have a turn."""
-        await asyncio.sleep(0)
+        await self._hosts.system.yield_turn()
         self.begin()
 
     async def _serve(self) -> None:

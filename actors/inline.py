@@ -4,8 +4,8 @@ Why: by the queue a question takes two turns of the event loop, and these cost m
 plain method needs no task, so where nobody could tell the difference, the asker runs it. Documented API only.
 
 Laws kept here:
-- Order: the actor sleeps, so nothing is queued before the question; and no other actor has been woken before it. If
-  one is woken by the handler, its asker goes on behind that.
+- Order: the actor sleeps, so nothing is queued before the question; and no other actor was about to run before it:
+  woken, interrupted, or in wait of its next turn. If one is woken by the handler, its asker goes on behind that.
 - Fairness: so many questions in a turn of the loop, and `TURN` seconds; further ones take the queue, so whoever only
   asks lets the loop turn. An actor that had more than one message to handle when it was last awake has several
   senders: they all take the queue, where they are served alike.

@@ -172,17 +172,18 @@ class ActorLife:
             self._carry_out(reason)
 
     def _carry_out(self, reason: ExitReason) -> None:
-        host = self.host if not self.ended else None
-        task = host.task if host is not None and host.handling else None
-        if task is not None and task is not asyncio.current_task() and sentence_of(self._mailbox) is None:
+        host = self.host
+        if self.ended or host is None or not host.handling or host.task is asyncio.current_task():
+            return
+        if sentence_of(self._mailbox) is None:
             link.ties_of(self._mailbox).sentence = reason
-            task.cancel()
+            host.interrupt()
 
     def interrupt(self, ask: Ask) -> None:
         """Cancel the handling of this question, if it is under way."""
-        if self._asked is ask and not ask.abandoned and self.host is not None and self.host.task is not None:
+        if self._asked is ask and not ask.abandoned and self.host is not None:
             ask.abandoned = True
-            self.host.task.cancel()
+            self.host.interrupt()
 
     async def live(self, host: Host) -> None:
         """Live in a task of its own: start, handle mail, end."""
@@ -194,6 +195,9 @@ class ActorLife:
             if self._actor.hooked and not await self._start(host):
                 return
             while not self.ended:
+                if self._actor.forgets and not self._actor.hooked and self._begun is None:
+                    self._leave()  # it is the task that knows what is to be forgotten
+                    return
                 outcome = self.run(host)
                 if outcome is True:
                     await host.yield_turn()
@@ -204,6 +208,13 @@ class ActorLife:
         except BaseException:
             self._exit(KILLED)
             raise
+
+    def _leave(self) -> None:
+        """Leave the task: there will be another one when there is mail."""
+        self._housed = False
+        self.host = None
+        if self._mailbox.sleeper is not self:
+            self._hosts.enter(self)
 
     async def _start(self, host: Host) -> bool:
         try:

@@ -181,7 +181,7 @@ class Mailbox(Box, Generic[M]):
                     self._budget -= 1
                     return
                 self._count_turn()
-                await asyncio.sleep(0)
+                await self.system.yield_turn()
                 continue
             if self._getter is not None:
                 raise RuntimeError(f"two readers wait on the mailbox of {self.path}: an actor reads it alone")

@@ -25,7 +25,7 @@ class System:
         crashes: lives of actors and supervisors that ended abnormally.
         restarts: lives that followed another one in the same place.
         dead_letters: messages that no actor has handled.
-        waking: tasks of actors that have been woken and have not run yet.
+        waking: tasks of actors that are about to run: woken, interrupted, or in wait of their next turn.
     """
 
     __slots__ = ("crashes", "dead_letters", "deadlines", "groups", "listener", "loop", "registry", "restarts", "waking")
@@ -40,3 +40,19 @@ class System:
         self.restarts = 0
         self.dead_letters = 0
         self.waking = 0
+
+    def goes_on(self) -> None:
+        """An actor's task goes on in the next turn."""
+        self.waking += 1
+        self.loop.call_soon(self._has_gone_on)
+
+    def _has_gone_on(self) -> None:
+        self.waking -= 1
+
+    async def yield_turn(self) -> None:
+        """Let everybody else have a turn."""
+        self.waking += 1
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.waking -= 1

@@ -1,12 +1,13 @@
-"""The components of a worker: how many of each are at work at once, and who performs their calls.
+"""The components of a worker: per component a pool of actors that perform its calls.
 
-Why: a function has nothing that outlives a call, so a call of it is performed by whoever makes it, the run's own body
-or one of its tasks: to hand it to another actor would cost more than most calls do. A class component has instances,
-which belong to a pool of actors: each holds one, opened when the actor starts and closed when it stops. An exception is
-a call's answer and the actor lives on. A `Crash` (or any other end of the actor) belongs to the supervisor: it closes
-the instance, opens a new one, and gives up by intensity; the call in hand fails, and its step's policy decides.
+Why: a call is a message, so a component is what every actor is: it has a place in the tree that shows and counts it, a
+mailbox, and a supervisor that owns its crashes. A function's performers are interchangeable; each of a class's holds an
+instance, opened when the actor starts and closed when it stops. An exception is a call's answer and the actor lives on.
+A `Crash` (or any other end of the actor) belongs to the supervisor: it starts a new life, which opens a new instance,
+and gives up by intensity; the call in hand fails, and its step's policy decides.
 
-Laws kept here: 7 (actors belong to the pool's supervisor), 11 (a component has a bound; callers wait in order).
+Laws kept here: 7 (actors belong to the pool's supervisor; who is canceled waits until its call has ended), 11 (a pool
+has a bound; callers wait in order).
 """
 
 from __future__ import annotations
@@ -14,14 +15,28 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
 from aiolimiter import AsyncLimiter
 from structlog.contextvars import bind_contextvars
 
-from ..actors import Actor, ChildSpec, ExitReason, Ref, Request, Restart, StrayCancellation, Supervisor, SupervisorSpec
+from ..actors import (
+    Actor,
+    ActorDied,
+    ChildSpec,
+    ExitReason,
+    Ref,
+    Request,
+    Restart,
+    StrayCancellation,
+    Supervisor,
+    SupervisorSpec,
+    UnknownChild,
+)
 from .definitions import Component, Definition, current_caller
 from .errors import Crash, GreenroomError, StepTimedOut
 from .policies import Policies
@@ -36,6 +51,7 @@ _DEFAULTS = Policies()
 class Performing(Protocol):
     """The attempt that a call belongs to."""
 
+    actor: str
     name: str
     step: str
     parent: Any
@@ -84,76 +100,12 @@ async def in_time(name: str, call: Callable[..., Any], arguments: dict[str, Any]
         raise StepTimedOut(f"{late}: raise its timeout") from None
 
 
-class Places:
-    """How many calls of one component may be at work at once, and at what pace they begin; callers wait in order."""
-
-    def __init__(self, target: Definition[Any, Any]) -> None:
-        policies = _policies(target)
-        self.target = target
-        self.timeout_s = policies.timeout.attempt_s
-        self._limit = policies.concurrency or MOST_PERFORMERS
-        self._rate = AsyncLimiter(policies.rate.calls, policies.rate.per_s) if policies.rate else None
-        self._taken = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
-
-    def take_free(self) -> bool:
-        """Take a place if that needs no waiting."""
-        if self._rate is not None or self._taken >= self._limit:
-            return False
-        self._taken += 1
-        return True
-
-    async def take(self, attempt: Performing) -> None:
-        """Wait for a place.
-
-        Raises:
-            GreenroomError: those who wait for this call hold all of them.
-        """
-        if self._rate is not None:
-            await self._rate.acquire()
-        while self._taken >= self._limit:
-            self._refuse_self_wait(attempt)
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(place)
-            try:
-                await place
-            except BaseException:
-                if place.done() and not place.cancelled():
-                    self._wake_next()
-                raise
-        self._taken += 1
-
-    def give(self) -> None:
-        """Leave one's place to the next."""
-        self._taken -= 1
-        if self._waiters:
-            self._wake_next()
-
-    def _wake_next(self) -> None:
-        while self._waiters:
-            place = self._waiters.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-
-    def _refuse_self_wait(self, attempt: Performing) -> None:
-        holders, above = 0, attempt.parent
-        while above is not None:
-            holders += above.name == self.target.name
-            above = above.parent
-        if holders >= self._limit:
-            raise GreenroomError(
-                f"component {self.target.name} calls itself, and its own callers hold all {self._limit} places: "
-                "raise its concurrency"
-            )
-
-
 class Invocation(Request["Answer"]):
     """Perform one call."""
 
     __slots__ = ("arguments", "attempt")
 
-    def __init__(self, arguments: dict[str, Any], attempt: Any) -> None:
+    def __init__(self, arguments: dict[str, Any], attempt: Performing) -> None:
         self.arguments = arguments
         self.attempt = attempt
 
@@ -168,21 +120,54 @@ class Answer:
         self.error = error
 
 
-class Performer(Actor[Invocation]):
-    """Performs calls of one class component on an instance of its own, one at a time."""
+class Performer(Actor["Invocation | None"]):
+    """Performs calls of one component, one at a time; `None` is for whoever waits until it has nothing in hand."""
 
-    def __init__(self, target: Component[Any, Any], inside: Callable[[Any], Inside]) -> None:
-        self._target = target
-        self._timeout_s = target.policies.timeout.attempt_s
+    forgets = True  # calls of different runs have nothing to do with each other
+
+    def __init__(self, target: Definition[Any, Any], inside: Callable[[Any], Inside]) -> None:
+        self._name = target.name
+        self._timeout_s = _policies(target).timeout.attempt_s
         self._inside = inside
+        self._perform: Callable[..., Any] = target.fn
+
+    async def receive(self, message: Invocation | None) -> Answer | None:
+        """Perform a call; its exception is its answer."""
+        if message is None:
+            return None
+        attempt = message.attempt
+        attempt.actor = self.context.path
+        with self._inside(attempt):
+            try:
+                if self._timeout_s is None:
+                    return Answer(await self._perform(**message.arguments))
+                return Answer(await in_time(self._name, self._perform, message.arguments, self._timeout_s))
+            except Crash:
+                raise
+            except Exception as error:
+                return Answer(error=error)
+            except asyncio.CancelledError as error:
+                if _canceled():
+                    raise
+                stray = StrayCancellation(f"{self._name} of step {attempt.step}")
+                stray.__cause__ = error
+                return Answer(error=stray)
+
+
+class Holder(Performer):
+    """Performs calls of one class component, on an instance of its own."""
+
+    def __init__(self, target: Definition[Any, Any], inside: Callable[[Any], Inside]) -> None:
+        super().__init__(target, inside)
+        assert isinstance(target, Component)
+        assert target.resource is not None
+        self._resource = target.resource
         self._instance: Any = None
-        self._perform: Callable[..., Any]
 
     async def started(self) -> None:
         """Open the instance."""
-        assert self._target.resource is not None
         bind_contextvars(actor=self.context.path)
-        self._instance = self._target.resource()
+        self._instance = self._resource()
         opened = hasattr(self._instance, "__aenter__")
         self._perform = await self._instance.__aenter__() if opened else self._instance
 
@@ -191,67 +176,122 @@ class Performer(Actor[Invocation]):
         if hasattr(self._instance, "__aexit__"):
             await self._instance.__aexit__(None, None, None)
 
-    async def receive(self, message: Invocation) -> Answer:
-        """Perform a call; its exception is its answer."""
-        with self._inside(message.attempt):
-            try:
-                if self._timeout_s is None:
-                    return Answer(await self._perform(**message.arguments))
-                return Answer(await in_time(self._target.name, self._perform, message.arguments, self._timeout_s))
-            except Crash:
-                raise
-            except Exception as error:
-                return Answer(error=error)
-
 
 class Pool:
-    """The actors of one class component: as many as calls need at once, up to the bound."""
+    """The actors of one component: as many as calls need at once, up to the bound; callers wait in order.
 
-    def __init__(self, target: Component[Any, Any], supervisor: Supervisor, inside: Callable[[Any], Inside]) -> None:
+    Args:
+        target: the component.
+        name: of the supervisor of its actors.
+        above: finds the supervisor above that one.
+        inside: makes the context that a call is performed in.
+    """
+
+    def __init__(
+        self,
+        target: Definition[Any, Any],
+        name: str,
+        above: Callable[[], Supervisor],
+        inside: Callable[[Any], Inside],
+    ) -> None:
+        policies = _policies(target)
+        holds = isinstance(target, Component) and target.resource is not None
         self._target = target
-        self._supervisor = supervisor
-        self._inside = inside
+        self._performer = partial(Holder if holds else Performer, target, inside)
+        self._spec = SupervisorSpec(name=name, intensity=5, period=10.0)
+        self._above = above
+        self._limit = policies.concurrency or MOST_PERFORMERS
+        self._rate = AsyncLimiter(policies.rate.calls, policies.rate.per_s) if policies.rate else None
+        self._taken = 0
         self._made = 0
-        self._idle: list[Ref[Invocation]] = []
+        self._idle: list[Ref[Invocation | None]] = []
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._starting = anyio.Lock()
 
     async def perform(self, arguments: dict[str, Any], attempt: Performing) -> Any:
-        """Perform a call on a free actor; its caller holds a place.
+        """Perform a call on a free actor.
 
         Raises:
             Exception: what the component raised; ActorDied when its actor crashed.
+            GreenroomError: those who wait for this call hold all places.
         """
-        ref = await self._take()
+        if self._rate is not None:
+            await self._rate.acquire()
+        if self._taken < self._limit:
+            self._taken += 1
+        else:
+            await self._wait(attempt)
         try:
-            answer = await ref.ask(Invocation(arguments, attempt))
+            answer = await self._ask(Invocation(arguments, attempt))
         finally:
-            self._idle.append(ref)
+            self._give()
         if answer.error is not None:
             raise answer.error
         return answer.value
 
-    async def _take(self) -> Ref[Invocation]:
-        while self._idle:
-            ref = self._idle.pop()
+    async def _ask(self, call: Invocation) -> Answer:
+        ref = self._idle.pop() if self._idle else await self._start()
+        try:
+            return await ref.ask(call)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True), suppress(ActorDied):
+                await ref.ask(None)
+            raise
+        finally:
             if ref.alive:
-                return ref
+                self._idle.append(ref)
+
+    async def _start(self) -> Ref[Invocation | None]:
+        async with self._starting:
+            above = self._above()
+            try:
+                supervisor = above.supervisor(self._spec.name)
+            except UnknownChild:
+                supervisor = await above.start_supervisor(self._spec)
         self._made += 1
-        spec = ChildSpec(
-            name=str(self._made),
-            start=lambda: Performer(self._target, self._inside),
-            restart=Restart.TRANSIENT,
-        )
-        return await self._supervisor.start_actor(spec)
+        spec = ChildSpec(name=str(self._made), start=self._performer, restart=Restart.TRANSIENT)
+        return await supervisor.start_actor(spec)
+
+    async def _wait(self, attempt: Performing) -> None:
+        """Wait for the place of somebody who leaves."""
+        self._refuse_self_wait(attempt)
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(place)
+        try:
+            await place
+        except BaseException:
+            if place.done() and not place.cancelled():
+                self._give()
+            raise
+
+    def _give(self) -> None:
+        """Leave one's place to the next."""
+        while self._waiters:
+            place = self._waiters.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._taken -= 1
+
+    def _refuse_self_wait(self, attempt: Performing) -> None:
+        holders, above = 0, attempt.parent
+        while above is not None:
+            holders += above.name == self._target.name
+            above = above.parent
+        if holders >= self._limit:
+            raise GreenroomError(
+                f"component {self._target.name} calls itself, and its own callers hold all {self._limit} places: "
+                "raise its concurrency"
+            )
 
 
 class Components:
-    """All components of a worker. A class component's pool is made at its first call."""
+    """All components of a worker. A pool is made at the first call."""
 
     def __init__(self, supervisor: Callable[[], Supervisor], surroundings: Callable[[Any], Sequence[Setting]]) -> None:
         self._supervisor = supervisor
         self._surroundings = surroundings
-        self._places: dict[Definition[Any, Any], Places] = {}
         self._pools: dict[Definition[Any, Any], Pool] = {}
-        self._making = anyio.Lock()
 
     async def perform(self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Performing) -> Any:
         """Perform a call of any component.
@@ -259,43 +299,16 @@ class Components:
         Raises:
             Exception: what the component raised.
         """
-        places = self._places.get(target)
-        if places is None:
-            places = self._places[target] = Places(target)
-        if not places.take_free():
-            await places.take(attempt)
-        try:
-            if isinstance(target, Component) and target.resource is not None:
-                pool = self._pools.get(target) or await self._make(target)
-                return await pool.perform(arguments, attempt)
-            with self.inside(attempt):
-                if places.timeout_s is None:
-                    return await target.fn(**arguments)
-                return await in_time(target.name, target.fn, arguments, places.timeout_s)
-        except asyncio.CancelledError as error:
-            if _canceled():
-                raise
-            raise StrayCancellation(f"{target.name} of step {attempt.step}") from error
-        finally:
-            places.give()
+        pool = self._pools.get(target)
+        if pool is None:
+            same = any(known.name == target.name for known in self._pools)
+            name = f"{target.name}#{len(self._pools)}" if same else target.name
+            pool = self._pools[target] = Pool(target, name, self._supervisor, self.inside)
+        return await pool.perform(arguments, attempt)
 
     def inside(self, attempt: Any) -> Inside:
         """Make the context that code inside an attempt runs in: its scope, the router, who observes its calls."""
         return Inside([(current_caller, attempt), *self._surroundings(attempt)])
-
-    async def _make(self, target: Component[Any, Any]) -> Pool:
-        async with self._making:
-            if target not in self._pools:
-                name = f"{target.name}" if target.name not in self._names else f"{target.name}#{len(self._pools)}"
-                spec = SupervisorSpec(name=name, intensity=5, period=10.0)
-                child = ChildSpec(name=name, start=spec, restart=Restart.PERMANENT, shutdown=None)
-                supervisor = await self._supervisor().start_supervisor(child)
-                self._pools[target] = Pool(target, supervisor, self.inside)
-            return self._pools[target]
-
-    @property
-    def _names(self) -> set[str]:
-        return {target.name for target in self._pools}
 
 
 def _canceled() -> bool:

@@ -80,6 +80,8 @@ def _place(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     if caller is not None:
         event.setdefault("run_id", caller.run_id)
         event.setdefault("trace_id", caller.traceparent.split("-")[1])
+        if caller.actor:
+            event["actor"] = caller.actor
         if caller.step:
             event.setdefault("step_id", caller.step)
             event.setdefault("attempt", caller.attempt)

@@ -61,6 +61,7 @@ class Attempt:
     """One try of a step, or of the workflow's body: the scope that code inside it sees.
 
     Attributes:
+        actor: the path of who performs it.
         deadline: when its step or run is over at the latest, by the event loop's clock.
         timeout_s: how long the attempt may take once it is performed; None: no bound.
         waiting: the steps that it waits for: while there are any, it is not at work itself.
@@ -87,6 +88,7 @@ class Attempt:
         self._steps = steps
         self._calls: dict[tuple[str, bytes], int] = {}
         self.waiting = 0
+        self.actor = ""
 
     @property
     def traceparent(self) -> str:

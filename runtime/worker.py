@@ -8,7 +8,7 @@ The tree, and the reason for each strategy:
     ├─ telemetry      permanent                 sends the spans of ended runs, if any are sent; outlives the runs
     ├─ appenders      one_for_one, 3 in 30 s    append for all runs; outlive them, to bring their last words
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
-    │  └─ <name>      one_for_one, 5 in 10 s    a class component's pool of actors
+    │  └─ <name>      one_for_one, 5 in 10 s    a component's pool of actors
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
     │  └─ <run id>    rest_for_one, 0           log -> body -> control: without its log a body must stop;
     │                                           when the body ends (significant), so does the run's tree

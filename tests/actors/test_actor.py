@@ -490,6 +490,34 @@ async def test_a_context_variable_stays_with_its_actor_and_leaks_to_no_other() -
     assert colour.get() == "none"
 
 
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_an_actor_that_forgets_has_no_context_variable_of_an_earlier_message_and_no_task(awaits: bool) -> None:
+    class Painter(Actor[str]):
+        forgets = True
+
+        def receive(self, message: str) -> Any:
+            before = colour.get()
+            colour.set(message)
+            return self.later(before) if awaits else (before, colour.get())
+
+        async def later(self, before: str) -> tuple[str, str]:
+            await asyncio.sleep(0)
+            return before, colour.get()
+
+    async with supervise(root(a=Painter)) as tree:
+        a = tree.ref("a")
+        assert await a.ask("red") == ("none", "red")
+        assert await a.ask("blue") == ("none", "blue")
+        for message in ("green", "grey"):
+            a.tell(message)
+        await a.ask("white")
+        await settle()
+        assert await a.ask("black") == ("none", "black")
+        assert a.mailbox.statistics().handled == 6
+        await settle()
+        assert "root/a" not in [task.get_name() for task in asyncio.all_tasks()]
+
+
 async def test_the_caller_s_context_does_not_reach_an_actor() -> None:
     class Painter(Actor[str]):
         def receive(self, message: str) -> str:

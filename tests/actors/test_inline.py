@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from greenroom.actors import (
@@ -533,7 +533,7 @@ class Guest(Actor[Any]):
             case ("raise", _):
                 raise Boom(name)
             case ("stash", _):
-                if len(party.handled) % 2:
+                if sum(entry[0] == name for entry in party.handled) % 2:
                     self.context.stash()
             case ("unstash", _):
                 self.context.unstash()
@@ -632,6 +632,22 @@ def awaits(script: list[tuple[str, int, tuple[str, int]]]) -> bool:
     return any(what == "await" for _, _, (what, _) in script)
 
 
+INTERRUPTED = (("leave", 0, ("await", 1)),)
+"""An actor whose asker has just left it: it goes on before any question that comes then."""
+
+PLAIN = ("plain", 0)
+YIELDING = (
+    ("ask", 1, PLAIN),
+    ("tell", 1, PLAIN),
+    ("tell", 1, ("paint", 0)),
+    ("send", 1, PLAIN),
+    ("tell", 1, ("stash", 0)),
+    ("tell", 1, PLAIN),
+    ("send", 1, PLAIN),
+    ("ask", 0, PLAIN),
+)
+"""An actor lets the loop turn and has more to do: a question to another one does not come between."""
+
 HOW = "tell", "send", "ask", "ask", "ask", "ask briefly", "leave", "wait"
 steps = st.tuples(st.sampled_from(HOW), st.integers(0, 2), st.tuples(st.sampled_from(WHAT), st.integers(0, 2)))
 
@@ -639,9 +655,13 @@ steps = st.tuples(st.sampled_from(HOW), st.integers(0, 2), st.tuples(st.sampled_
 @settings(
     deadline=None,
     max_examples=100 * EXAMPLES,
-    phases=(Phase.reuse, Phase.generate, Phase.shrink),
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+@example(script=[*INTERRUPTED, ("tell", 0, ("plain", 0)), ("ask", 1, ("stash", 0))], in_hand=InHand.DROP, limit=1)
+@example(script=[*INTERRUPTED, ("tell", 0, ("tell", 1)), ("ask", 1, ("tell self", 0))], in_hand=InHand.DROP, limit=1)
+@example(script=[*INTERRUPTED, ("tell", 0, ("raise", 0)), ("ask", 1, ("link", 0))], in_hand=InHand.DROP, limit=1)
+@example(script=[*YIELDING], in_hand=InHand.DROP, limit=1)
 @given(script=st.lists(steps, max_size=25), in_hand=st.sampled_from(InHand), limit=st.sampled_from([1, 2, 3, LIMIT]))
 def test_both_ways_handle_the_same_in_the_same_order_with_the_same_ends(
     script: list[tuple[str, int, tuple[str, int]]], in_hand: InHand, limit: int

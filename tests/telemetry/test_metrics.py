@@ -82,7 +82,7 @@ async def test_runs_steps_retries_and_workers_are_counted_and_no_run_id_is_a_lab
     assert found['greenroom_steps_total{component="fussy",status="failed"}'] == 1
     assert found['greenroom_step_retries_total{component="fussy"}'] == 1
     assert found['greenroom_workers{state="at_work"}'] == 1
-    assert 'greenroom_mailbox_depth{actor="claimer"}' in found
+    assert 'greenroom_mailbox_depth{actor="components/fussy"}' in found
     assert not any(handle.run_id in response.text for handle in handles)
 
 

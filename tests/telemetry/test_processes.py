@@ -144,7 +144,7 @@ async def test_a_killed_worker_s_run_is_one_trace_and_lines_and_metrics_say_wher
     assert line["trace_id"] == view.trace_id
     assert line["step_id"] == getattr(started, "step", None)
     assert line["attempt"] == 1
-    assert line["actor"] == f"worker/runs/{run.run_id}/body"
+    assert line["actor"] == "worker/components/gate/1"
     body = msgspec.json.decode(next(line for line in first.written.splitlines() if "on the way" in line))
     assert body["run_id"] == run.run_id
     assert "step_id" not in body
