@@ -13,11 +13,12 @@ from .components import Setting
 from .portraits import Decisions
 from .records import LLMAttempt, LLMCall
 from .router import CallRecord, Position, Router, Standing, current_router, observer, standing
+from .router.budget import purses
 from .step import Attempt
 
 
 def surround(router: Router, decisions: Decisions, attempt: Attempt) -> list[Setting]:
-    """Return what LLM calls in an attempt find: the router, on whose behalf they are made, and who records them."""
+    """Return what LLM calls in an attempt find: the router, on whose behalf they are, who records them, who pays."""
 
     def observe(call: CallRecord) -> None:
         decisions.note(attempt.run_id, attempt.step, call)
@@ -37,6 +38,7 @@ def surround(router: Router, decisions: Decisions, attempt: Attempt) -> list[Set
         (current_router, router),
         (observer, observe),
         (standing, found),
+        (purses, purses.get()),
     ]
 
 

@@ -103,11 +103,12 @@ async def in_time(name: str, call: Callable[..., Any], arguments: dict[str, Any]
 class Invocation(Request["Answer"]):
     """Perform one call."""
 
-    __slots__ = ("arguments", "attempt")
+    __slots__ = ("arguments", "attempt", "inside")
 
-    def __init__(self, arguments: dict[str, Any], attempt: Performing) -> None:
+    def __init__(self, arguments: dict[str, Any], attempt: Performing, inside: Inside) -> None:
         self.arguments = arguments
         self.attempt = attempt
+        self.inside = inside
 
 
 class Answer:
@@ -125,10 +126,9 @@ class Performer(Actor["Invocation | None"]):
 
     forgets = True  # calls of different runs have nothing to do with each other
 
-    def __init__(self, target: Definition[Any, Any], inside: Callable[[Any], Inside]) -> None:
+    def __init__(self, target: Definition[Any, Any]) -> None:
         self._name = target.name
         self._timeout_s = _policies(target).timeout.attempt_s
-        self._inside = inside
         self._perform: Callable[..., Any] = target.fn
 
     async def receive(self, message: Invocation | None) -> Answer | None:
@@ -137,7 +137,7 @@ class Performer(Actor["Invocation | None"]):
             return None
         attempt = message.attempt
         attempt.actor = self.context.path
-        with self._inside(attempt):
+        with message.inside:
             try:
                 if self._timeout_s is None:
                     return Answer(await self._perform(**message.arguments))
@@ -157,8 +157,8 @@ class Performer(Actor["Invocation | None"]):
 class Holder(Performer):
     """Performs calls of one class component, on an instance of its own."""
 
-    def __init__(self, target: Definition[Any, Any], inside: Callable[[Any], Inside]) -> None:
-        super().__init__(target, inside)
+    def __init__(self, target: Definition[Any, Any]) -> None:
+        super().__init__(target)
         assert isinstance(target, Component)
         assert target.resource is not None
         self._resource = target.resource
@@ -184,7 +184,7 @@ class Pool:
         target: the component.
         name: of the supervisor of its actors.
         above: finds the supervisor above that one.
-        inside: makes the context that a call is performed in.
+        inside: makes the context that a call is performed in, from that of its caller.
     """
 
     def __init__(
@@ -197,9 +197,10 @@ class Pool:
         policies = _policies(target)
         holds = isinstance(target, Component) and target.resource is not None
         self._target = target
-        self._performer = partial(Holder if holds else Performer, target, inside)
+        self._performer = partial(Holder if holds else Performer, target)
         self._spec = SupervisorSpec(name=name, intensity=5, period=10.0)
         self._above = above
+        self._inside = inside
         self._limit = policies.concurrency or MOST_PERFORMERS
         self._rate = AsyncLimiter(policies.rate.calls, policies.rate.per_s) if policies.rate else None
         self._taken = 0
@@ -222,7 +223,7 @@ class Pool:
         else:
             await self._wait(attempt)
         try:
-            answer = await self._ask(Invocation(arguments, attempt))
+            answer = await self._ask(Invocation(arguments, attempt, self._inside(attempt)))
         finally:
             self._give()
         if answer.error is not None:
