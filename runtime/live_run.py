@@ -54,8 +54,9 @@ log = structlog.get_logger("greenroom.run")
 MAX_LOST_LEASES = 20
 """A run that lost this many workers without a result between is ended as failed: it is likely what kills them."""
 
-EAR_S = 0.05
-"""How old a run is, seconds, when it begins to listen for control records; until then its steps' questions suffice."""
+EAR_S = 0.5
+"""How old a run is, seconds, when it begins to listen for control records, unless it waits for something before; until
+then its steps' questions suffice."""
 
 LOOK_S = 60.0
 """How long a run trusts that no hint means no control record, seconds; the heartbeat looks more often."""
@@ -80,7 +81,7 @@ class Parking(msgspec.Struct, frozen=True):
     seen: int
 
 
-class Ear(Actor[float]):
+class Ear(Actor[str]):
     """Hears of control records from when it is told to. Costs next to nothing until then: most runs are short.
 
     Args:
@@ -90,7 +91,7 @@ class Ear(Actor[float]):
     def __init__(self, listen: Callable[[], Awaitable[None]]) -> None:
         self._listen = listen
 
-    async def receive(self, message: float) -> None:
+    async def receive(self, message: str) -> None:
         """Listen."""
         await self._listen()
 
@@ -148,6 +149,7 @@ class LiveRun:
         self._parking: Parking | None = None
         self._stop: Stop | None = None
         self.control = Ear(self._listen)
+        self._listens = False
         self._scope = anyio.CancelScope()
         self._loaded = anyio.Event()
         self._ended = False
@@ -155,11 +157,11 @@ class LiveRun:
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
         structlog.contextvars.bind_contextvars(run_id=self.run_id, actor=mailbox.path)
-        listen = asyncio.get_running_loop().call_later(EAR_S, lambda: self.control.context.ref.tell(EAR_S))
+        grown = asyncio.get_running_loop().call_later(EAR_S, self._open_ear)
         try:
             await self._execute()
         finally:
-            listen.cancel()
+            grown.cancel()
 
     async def _execute(self) -> None:
         await self._load()
@@ -182,6 +184,11 @@ class LiveRun:
             pass
         if queued.parent and self._ended:
             await tell_parent(self._transport, queued.parent, self.run_id)
+
+    def _open_ear(self) -> None:
+        if not self._listens:
+            self._listens = True
+            self.control.context.ref.tell(self.run_id)
 
     async def _listen(self) -> None:
         """Read control records when hinted at."""
@@ -208,6 +215,8 @@ class LiveRun:
 
     def _consider(self) -> None:
         """Give the run up when there is nothing to do: at once in a drain, else when it has only waited for a while."""
+        if self.waits.pending:
+            self._open_ear()
         if self.waits.active or not (self.waits.pending or self.steps.draining):
             self._keep_awake()
         elif self.steps.draining:
