@@ -18,7 +18,7 @@ from statistics import median
 
 from ..report import Row, Suite
 from ..runs.peers import Absent, note, redis
-from .calls import Probe, created
+from .calls import Answers, Probe, created
 from .fanout import Author, Cost, authored, followed, tell
 from .processes import Server, api, peer, worker
 from .published import Publisher
@@ -35,7 +35,8 @@ CPU_ONE = "CPU per delivered event, 1,000 readers of one run"
 CPU = "CPU per delivered event, 10,000 readers of 10 runs"
 HELD, MEMORY, DRAIN = "readers held", "memory, 10,000 readers", "SIGTERM to exit, {:,} readers"
 REPLAY = "replay of 10,000 events"
-IDLE, SATURATED = "p99 of answers, idle worker", "p99 of answers, saturated worker"
+IDLE, SATURATED = "idle worker", "saturated worker"
+ANSWERS, READS = "p99 of answers, {}", "p99 of reads, {}"
 
 ROUNDS = 3
 CROWD = 10_000
@@ -102,11 +103,12 @@ def _store(system: str, store: str) -> Iterator[Row]:
         yield _row(REPLAY, system, "s", asyncio.run(_replays(server, store)))
         server.terminate()
         server.process.wait(30)
-    note(f"{system}: {SATURATED}")
+    note(f"{system}: {ANSWERS.format(SATURATED)}")
     with api(store) as server, worker(store):
-        idle, saturated = asyncio.run(_pressed(server))
-        yield _row(IDLE, system, "ms", idle)
-        yield _row(SATURATED, system, "ms", saturated)
+        pressed = asyncio.run(_pressed(server))
+    for how, answers in zip((IDLE, SATURATED), pressed, strict=True):
+        yield _row(ANSWERS.format(how), system, "ms", [answer.p99_ms for answer in answers])
+        yield _row(READS.format(how), system, "ms", [answer.read_p99_ms for answer in answers])
 
 
 def _told(system: str, costs: Sequence[Cost], latency: str, cpu: str = "") -> Iterator[Row]:
@@ -152,13 +154,13 @@ async def _replays(server: Server, store: str) -> list[float]:
     return took[1:]
 
 
-async def _pressed(server: Server) -> tuple[list[float], list[float]]:
+async def _pressed(server: Server) -> tuple[list[Answers], list[Answers]]:
     probe, idle, saturated = Probe(server.port), [], []
-    await probe.p99_ms(1.0)
+    await probe.ask(1.0)
     for _ in range(ROUNDS):
-        idle.append(await probe.p99_ms(2.0))
+        idle.append(await probe.ask(2.0))
         await probe.saturate()
-        saturated.append(await probe.p99_ms(2.0))
+        saturated.append(await probe.ask(2.0))
         if not await probe.relieve():
             note("the worker was through before it was measured: the figure is too good")
     return idle, saturated
@@ -244,6 +246,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, float]:
     put("replay_10000_events_s_redis", REPLAY, REDIS)
     put("sse_drain_s", DRAIN.format(1000), SQLITE)
     put("sse_drain_s_10000_subscribers", DRAIN.format(CROWD), SQLITE)
-    put("api_p99_saturated/idle", SATURATED, REDIS, IDLE, REDIS)
-    put("api_p99_saturated/idle_sqlite", SATURATED, SQLITE, IDLE, SQLITE)
+    for tail, system in (("", REDIS), ("_sqlite", SQLITE)):
+        for name, asked in (("api_p99", ANSWERS), ("api_read_p99", READS)):
+            put(f"{name}_saturated/idle{tail}", asked.format(SATURATED), system, asked.format(IDLE), system)
     return found

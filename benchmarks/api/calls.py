@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import count
+from typing import NamedTuple
 
 from .fanout import at
 from .wire import Caller, caller, get, post
@@ -41,20 +42,28 @@ async def created(port: int, path: str, seconds: float) -> float:
     return made / (time.perf_counter() - start)
 
 
+class Answers(NamedTuple):
+    """The 99th percentiles of the times that answers took, milliseconds: of all, and of those that only read."""
+
+    p99_ms: float
+    read_p99_ms: float
+
+
 class Probe:
     """Looks at a run, and starts one, at a pace that does not load the API."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
-    async def p99_ms(self, seconds: float, per_s: float = 100.0) -> float:
-        """Ask for so long; the 99th percentile of the answers' times, milliseconds."""
+    async def ask(self, seconds: float, per_s: float = 200.0) -> Answers:
+        """Ask for so long: three looks, and one run started, and so on."""
         calling = await caller(self._port)
         body = b'{"input":{"topic":"tea"},"delay_s":3600}'  # never due while this is measured
         _, answer = await calling.call(post("/v1/workflows/told/runs", body))
         run_id = answer.partition(b'"id":"')[2].partition(b'"')[0].decode()
         requests = (get(f"/v1/runs/{run_id}"), get(f"/v1/runs/{run_id}/events?after=0", "application/json"))
-        took: list[float] = []
+        reads: list[float] = []
+        creates: list[float] = []
         start = time.perf_counter()
         for number in count():
             due = start + number / per_s
@@ -62,13 +71,14 @@ class Probe:
                 break
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             asked = time.perf_counter()
-            request = post("/v1/workflows/told/runs", body) if number % 4 == 3 else requests[number % 2]
+            creating = number % 4 == 3
+            request = post("/v1/workflows/told/runs", body) if creating else requests[number % 2]
             status, answer = await calling.call(request)
-            took.append(time.perf_counter() - asked)
+            (creates if creating else reads).append(time.perf_counter() - asked)
             if status not in (200, 202):
                 raise RuntimeError(answer.decode())
         calling.close()
-        return at(sorted(took), 0.99) * 1e3
+        return Answers(at(sorted(reads + creates), 0.99) * 1e3, at(sorted(reads), 0.99) * 1e3)
 
     async def saturate(self) -> None:
         """Give the workers more to do than they can in the next seconds."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.api import CPU_ONE, CREATED, DRAIN, FANOUT, IDLE, REDIS, ROWS, SATURATED, SQLITE, ratios
+from benchmarks.api import ANSWERS, CPU_ONE, CREATED, DRAIN, FANOUT, IDLE, REDIS, ROWS, SATURATED, SQLITE, ratios
 from benchmarks.api.calls import created
 from benchmarks.api.fanout import at
 from benchmarks.api.wire import Reader, Story, at_once, caller, get
@@ -112,8 +112,8 @@ def test_a_ratio_is_of_figures_that_are_there() -> None:
         Row(CREATED, SQLITE, 1500.0, "runs/s"),
         Row(CREATED, ROWS, 1000.0, "runs/s"),
         Row(DRAIN.format(1000), SQLITE, 0.5, "s"),
-        Row(IDLE, REDIS, 2.0, "ms"),
-        Row(SATURATED, REDIS, 3.0, "ms"),
+        Row(ANSWERS.format(IDLE), REDIS, 2.0, "ms"),
+        Row(ANSWERS.format(SATURATED), REDIS, 3.0, "ms"),
         Row(CPU_ONE, FANOUT, 30.0, "us"),
     )
     assert ratios(rows) == {
