@@ -143,10 +143,10 @@ class House:
 
 
 @asynccontextmanager
-async def open_house() -> AsyncIterator[House]:
+async def open_house(url: str = "memory://") -> AsyncIterator[House]:
     """Open a house that is not yet served."""
     clock = Clock()
-    async with open_transport("memory://", clock=clock) as store:
+    async with open_transport(url, clock=clock) as store:
         yield House(store, clock)
 
 
@@ -203,6 +203,14 @@ async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
         yield visitor
         assert visitor.unexpected("Failed to load resource") == []
         assert visitor.foreign == []
+
+
+def expecting(target: Any) -> Any:
+    """Expect something of a page, sooner or later."""
+    from playwright.async_api import expect
+
+    expect.set_options(timeout=PATIENCE_MS)
+    return expect(target)
 
 
 def raw(value: object) -> msgspec.Raw:
