@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
@@ -39,13 +39,10 @@ from ..actors import (
 )
 from .definitions import Component, Definition, current_caller
 from .errors import Crash, GreenroomError, StepTimedOut
-from .policies import Policies
 from .records import LLMCall
 
 MOST_PERFORMERS = 1000
 """Calls at once of a component that sets no `concurrency`."""
-
-_DEFAULTS = Policies()
 
 
 class Performing(Protocol):
@@ -80,8 +77,8 @@ class Inside:
 
     def __exit__(self, *error: object) -> None:
         """Take it back."""
-        for (variable, _), token in zip(self._settings, self._tokens, strict=True):
-            variable.reset(token)
+        for token in self._tokens:
+            token.var.reset(token)
 
 
 async def in_time(name: str, call: Callable[..., Any], arguments: dict[str, Any], timeout_s: float) -> Any:
@@ -128,7 +125,7 @@ class Performer(Actor["Invocation | None"]):
 
     def __init__(self, target: Definition[Any, Any]) -> None:
         self._name = target.name
-        self._timeout_s = _policies(target).timeout.attempt_s
+        self._timeout_s = target.policies.timeout.attempt_s
         self._perform: Callable[..., Any] = target.fn
 
     async def receive(self, message: Invocation | None) -> Answer | None:
@@ -194,7 +191,7 @@ class Pool:
         above: Callable[[], Supervisor],
         inside: Callable[[Any], Inside],
     ) -> None:
-        policies = _policies(target)
+        policies = target.policies
         holds = isinstance(target, Component) and target.resource is not None
         self._target = target
         self._performer = partial(Holder if holds else Performer, target)
@@ -294,7 +291,9 @@ class Components:
         self._surroundings = surroundings
         self._pools: dict[Definition[Any, Any], Pool] = {}
 
-    async def perform(self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Performing) -> Any:
+    def perform(
+        self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Performing
+    ) -> Coroutine[Any, Any, Any]:
         """Perform a call of any component.
 
         Raises:
@@ -305,7 +304,7 @@ class Components:
             same = any(known.name == target.name for known in self._pools)
             name = f"{target.name}#{len(self._pools)}" if same else target.name
             pool = self._pools[target] = Pool(target, name, self._supervisor, self.inside)
-        return await pool.perform(arguments, attempt)
+        return pool.perform(arguments, attempt)
 
     def inside(self, attempt: Any) -> Inside:
         """Make the context that code inside an attempt runs in: its scope, the router, who observes its calls."""
@@ -316,7 +315,3 @@ def _canceled() -> bool:
     """Whether somebody has canceled the task that this is called in."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def _policies(target: Definition[Any, Any]) -> Policies:
-    return target.policies if isinstance(target, Component) else _DEFAULTS

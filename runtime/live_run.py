@@ -149,12 +149,14 @@ class LiveRun:
         self.control = Ear(self._listen)
         self._listens = False
         self._scope = anyio.CancelScope()
-        self._loaded = anyio.Event()
+        self._loaded = False
         self._ended = False
+        self._path = ""
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
-        structlog.contextvars.bind_contextvars(run_id=self.run_id, actor=mailbox.path)
+        self._path = mailbox.path
+        await self._load()
         grown = asyncio.get_running_loop().call_later(EAR_S, self._open_ear)
         try:
             await self._execute()
@@ -162,7 +164,6 @@ class LiveRun:
             grown.cancel()
 
     async def _execute(self) -> None:
-        await self._load()
         queued = self.journal.queued
         assert queued is not None, "a log begins with run.queued"
         if queued.parent:
@@ -173,10 +174,13 @@ class LiveRun:
             left = await self._time_left(queued.timeout_s)
             if left is not None:
                 root.deadline = asyncio.get_running_loop().time() + left
-            with anyio.move_on_after(left) as timer:
+            if left is None:
                 ending = await self._live(root, queued.input)
-            if timer.cancelled_caught:
-                self._stop = self._stop or Stop.DEADLINE
+            else:
+                with anyio.move_on_after(left) as timer:
+                    ending = await self._live(root, queued.input)
+                if timer.cancelled_caught:
+                    self._stop = self._stop or Stop.DEADLINE
         self._keep_awake()
         while not await self._end(ending, queued):
             pass
@@ -190,7 +194,6 @@ class LiveRun:
 
     async def _listen(self) -> None:
         """Read control records when hinted at."""
-        await self._loaded.wait()
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
                 if (await self._transport.run(self.run_id)).control_seq > self.writer.seen:
@@ -199,7 +202,7 @@ class LiveRun:
 
     async def poke(self, control_seq: int) -> None:
         """Say that control records stand up to this seq: a hint may have been lost."""
-        if self._loaded.is_set() and control_seq > self.writer.seen:
+        if self._loaded and control_seq > self.writer.seen:
             await self.writer.read_control()
 
     def drain(self) -> None:
@@ -240,7 +243,7 @@ class LiveRun:
                 self.journal.apply(decode(stored))
                 after = stored.seq
         self.writer.seen = self.journal.control_seq
-        self._loaded.set()
+        self._loaded = True
 
     async def _open(self) -> Attempt:
         """Append that this worker has the run now, and take back what the body had shown before."""
@@ -263,7 +266,9 @@ class LiveRun:
         number = journal.attempts[BODY] = journal.attempts.get(BODY, 0) + 1
         if journal.cancel is not None:
             self._interrupt(Stop.CANCEL)
-        return Attempt(self.steps, BODY, number, None, self._workflow.name)
+        root = Attempt(self.steps, BODY, number, None, self._workflow.name)
+        root.actor = self._path
+        return root
 
     def _poisoned(self) -> Ending:
         message = f"{self.journal.lost_leases} workers were lost while they ran it: look into their logs, then retry"
@@ -283,7 +288,7 @@ class LiveRun:
                 result = await self._workflow.fn(**self._workflow.parse(bytes(arguments)))
             data = to_json(result, f"the result of workflow {self._workflow.name}")
         except Exception as error:
-            log.warning("run failed", workflow=self._workflow.name, error=describe(error).type)
+            log.warning("run failed", run_id=self.run_id, workflow=self._workflow.name, error=describe(error).type)
             return RunFailed(error=describe(error)), RunState.FAILED
         finally:
             self.waits.rest()
