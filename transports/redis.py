@@ -38,18 +38,20 @@ from .errors import (
 )
 from .hints import Board
 from .redis_hints import Ear
-from .redis_line import Line, Statistics
+from .redis_line import Line, Question, Statistics
 from .redis_rows import (
     decode_grants,
     decode_lane,
     decode_numbered,
     decode_records,
     decode_run,
+    encode_appends,
     encode_fixed,
     encode_lane,
     encode_terms,
     escaped,
     number,
+    portions,
 )
 from .redis_schema import VERSION
 from .redis_scripts import Script
@@ -60,13 +62,10 @@ from .values import (
     Claim,
     Draw,
     Entry,
-    Finish,
     Grant,
-    HandOver,
     LaneCount,
     Lease,
     NewRun,
-    Park,
     Run,
     RunFilter,
     RunPage,
@@ -101,6 +100,7 @@ class RedisTransport:
         self.durability = durability
         self._base = server.settings.base.encode()
         self._writes, self._reads = lines
+        self._may_append = Question(self._reads, scripts.may_append)
         self._ear = ear
         self._clock = clock
         self._session = lines[0].session
@@ -161,46 +161,40 @@ class RedisTransport:
     async def append(
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
-        answer = await self._begin(Append(lease, entries, to, seen), row_wanted=True)
-        refusal = _refusal(answer, lease.run_id)
-        if refusal is not None:
-            raise refusal
-        return decode_run(answer[1])
+        appends = [Append(lease, entries, to, seen)]
+        answer = await self._begin(appends, row_wanted=True)
+        for refusal in _refusals(answer, appends):
+            if refusal is not None:
+                raise refusal
+        return decode_run(answer[2])
 
     async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
-        answers = [self._begin(append) for append in appends]
+        begun = [(some, self._begin(some)) for some in portions(appends)]
         refusals: list[TransportError | None] = []
         try:
-            for append, answer in zip(appends, answers, strict=True):
+            for some, answer in begun:
                 try:
-                    refusals.append(_refusal(await answer, append.lease.run_id))
+                    refusals += _refusals(await answer, some)
                 except StoreUnavailable as refusal:
-                    refusals.append(refusal)
+                    refusals += [refusal] * len(some)
         finally:
-            for answer in answers:
+            for _, answer in begun:
                 answer.cancel()
         return refusals
 
-    def _begin(self, append: Append, *, row_wanted: bool = False) -> asyncio.Future[Any]:
-        lease = append.lease
-        if self._session.ended(lease.owner):
-            return self._writes.answered([b"fenced"])
-        return self._writes.script(
-            scripts.append,
-            b"" if self._clock is None else number(self._clock()),
-            _text(lease.run_id),
-            _text(lease.owner),
-            b"%d" % lease.fence,
-            b"" if append.seen is None else b"%d" % append.seen,
-            self._nonce(),
-            *_transition(append.to),
-            b"%d" % row_wanted,
-            *_flat(append.entries),
-        )
+    def _begin(self, appends: Sequence[Append], *, row_wanted: bool = False) -> asyncio.Future[Any]:
+        now = b"" if self._clock is None else number(self._clock())
+        heads, bodies = encode_appends(appends, self._owner)
+        return self._writes.script(scripts.append, now, heads, bodies, self._nonce(), b"%d" % row_wanted)
 
     async def may_append(self, lease: Lease, *, seen: int) -> bool:
-        about = (_text(lease.run_id), _text(lease.owner), b"%d" % lease.fence, b"%d" % seen)
-        return await self._try(scripts.may_append, *about) == 1 and not self._session.ended(lease.owner)
+        return await self._may_append.ask(
+            _text(lease.run_id), _text(self._owner(lease)), b"%d" % lease.fence, b"%d" % seen
+        )
+
+    def _owner(self, lease: Lease) -> str:
+        """Return who holds a lease; nobody if its session has ended."""
+        return "" if self._session.ended(lease.owner) else lease.owner
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         answer = await self._ask(scripts.post, _text(run_id), self._nonce(), *_flat(entries))
@@ -365,34 +359,21 @@ def _flat(entries: Sequence[Entry]) -> list[bytes]:
     return [part for entry in entries for part in (entry.kind.encode(), entry.body)]
 
 
-def _transition(to: Transition | None) -> tuple[bytes, bytes, bytes, bytes, bytes]:
-    """Return its name, the state after it, due, what is waited for, and the last control record seen."""
-    match to:
-        case None:
-            return b"", b"", b"", b"", b""
-        case Finish(state):
-            return b"finish", state.encode(), b"", b"", b""
-        case HandOver():
-            return b"hand over", b"queued", b"", b"", b""
-        case Park(due, waiting_on, seen):
-            return (
-                b"park",
-                b"waiting",
-                b"" if due is None else number(due),
-                b"=" + _text(waiting_on),
-                b"%d" % seen,
-            )
-
-
-def _refusal(answer: Sequence[Any], run_id: str) -> TransportError | None:
-    match answer:
-        case [b"ok", *_]:
-            return None
-        case [b"control", seq]:
-            return ControlPending(run_id, int(seq))
-        case [b"fenced" | b"lost", *_]:
-            return Fenced(run_id)
-    return _gone(answer, run_id)
+def _refusals(answer: Sequence[Any], appends: Sequence[Append]) -> list[TransportError | None]:
+    """Return what became of each append."""
+    if answer[0] == b"lost":
+        return [Fenced(append.lease.run_id) for append in appends]
+    refusals: list[TransportError | None] = [None] * len(appends)
+    for nth, why, seq in answer[1]:
+        run_id = appends[nth - 1].lease.run_id
+        match why:
+            case b"control":
+                refusals[nth - 1] = ControlPending(run_id, seq)
+            case b"fenced":
+                refusals[nth - 1] = Fenced(run_id)
+            case _:
+                refusals[nth - 1] = _gone([why], run_id)
+    return refusals
 
 
 def _gone(answer: Sequence[bytes], run_id: str) -> RunNotFound:

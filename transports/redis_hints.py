@@ -107,24 +107,31 @@ class Ear:
         while True:
             try:
                 async with asyncio.timeout(PING_S):
-                    words: tuple[bytes, ...] = await self._says.get()
+                    says: list[tuple[bytes, ...]] = [await self._says.get()]
             except TimeoutError:
-                words = (b"PING",)
-            await connection.send_packed_command(connection.pack_command(*words), check_health=False)
+                says = [(b"PING",)]
+            while not self._says.empty():
+                says.append(self._says.get_nowait())
+            await connection.send_packed_command(connection.pack_commands(says), check_health=False)
 
     async def _listen(self, connection: AbstractConnection) -> None:
-        while True:
-            async with asyncio.timeout(2 * PING_S + self._server.settings.timeout_s):
+        loop, patience_s = asyncio.get_running_loop(), 2 * PING_S + self._server.settings.timeout_s
+        heard = loop.time()
+        async with asyncio.timeout(patience_s) as limited:
+            while True:
                 got = await connection.read_response()
-            if not isinstance(got, list) or got[0] == b"pong":
-                continue
-            topic = got[1].removeprefix(self._base).decode()
-            if got[0] == b"smessage":
-                self._board.hint((topic,))
-            elif got[0] == b"ssubscribe" and topic in self._heard:
-                self._heard[topic].set()
-                if topic in self._late:
-                    self._late.discard(topic)
+                if (now := loop.time()) > heard + 1.0:
+                    heard = now
+                    limited.reschedule(now + patience_s)
+                if not isinstance(got, list) or got[0] == b"pong":
+                    continue
+                topic = got[1].removeprefix(self._base).decode()
+                if got[0] == b"smessage":
                     self._board.hint((topic,))
-            elif got[0] == b"sunsubscribe" and topic in self._heard and self._heard[topic].is_set():
-                raise Elsewhere("the server has given the store away")
+                elif got[0] == b"ssubscribe" and topic in self._heard:
+                    self._heard[topic].set()
+                    if topic in self._late:
+                        self._late.discard(topic)
+                        self._board.hint((topic,))
+                elif got[0] == b"sunsubscribe" and topic in self._heard and self._heard[topic].is_set():
+                    raise Elsewhere("the server has given the store away")

@@ -110,29 +110,28 @@ class Line:
         Raises:
             StoreUnavailable: it was not run, or (as the message says) it may have been.
         """
+        return self.call(script, now, *arguments, again=again).future
+
+    def call(self, script: Script, now: bytes, *arguments: bytes, again: bool = False) -> Call:
+        """Do the same; return the call, whose words may grow until it is sent."""
         words = [b"EVALSHA", script.sha, b"1", self._base, now, b"0", *arguments]
         number = self.session.number() if script.writes else 0
         return self._call(words, number=number, writes=script.writes, sent=again)
 
-    def answered(self, answer: Any) -> asyncio.Future[Any]:
-        """Return an answer that is known, as if it had been asked for."""
-        future = self._loop.create_future()
-        future.set_result(answer)
-        return future
-
     async def command(self, *words: bytes) -> Any:
         """Send a command that may be repeated without harm; return its answer."""
-        return await self._call(list(words), number=0, writes=words[0] in (b"SET", b"HSET"))
+        return await self._call(list(words), number=0, writes=words[0] in (b"SET", b"HSET")).future
 
-    def _call(self, words: list[bytes], *, number: int, writes: bool, sent: bool = False) -> asyncio.Future[Any]:
+    def _call(self, words: list[bytes], *, number: int, writes: bool, sent: bool = False) -> Call:
         if not self._open:
             raise self._closed()
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._calls.append(
-            Call(words, future, self._loop.time() + self._patience_s, self.session.name, number, writes, sent)
+        loop = self._loop
+        call = Call(
+            words, loop.create_future(), loop.time() + self._patience_s, self.session.name, number, writes, sent
         )
+        self._calls.append(call)
         self._called.set()
-        return future
+        return call
 
     async def dial(self) -> AbstractConnection:
         """Connect, and teach the server the scripts."""
@@ -300,6 +299,49 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is not None:
             await hang_up(connection)
+
+
+class Question:
+    """A script that answers yes or no to each of all who ask until its call is sent: one call for a turn of the loop.
+
+    Args:
+        line: how it gets there.
+        script: answers with a `1` or a `0` for each.
+    """
+
+    def __init__(self, line: Line, script: Script) -> None:
+        self._line = line
+        self._script = script
+        self._loop = asyncio.get_running_loop()
+        self._call: Call | None = None
+        self._askers: list[asyncio.Future[bool]] = []
+
+    async def ask(self, *about: bytes) -> bool:
+        """Return the answer; it is from after this was called.
+
+        Raises:
+            StoreUnavailable: the server cannot be reached.
+        """
+        call = self._call
+        if call is None or call.sent or call.future.done():
+            call = self._call = self._line.call(self._script, b"")
+            self._askers = askers = []
+            call.future.add_done_callback(lambda answer: _tell(answer, askers))
+        call.words += about
+        asker = self._loop.create_future()
+        self._askers.append(asker)
+        return await asker
+
+
+def _tell(answer: asyncio.Future[bytes], askers: Sequence[asyncio.Future[bool]]) -> None:
+    error = answer.exception()
+    for n, asker in enumerate(askers):
+        if asker.done():
+            continue
+        if error is None:
+            asker.set_result(answer.result()[n] == ord("1"))
+        else:
+            asker.set_exception(StoreUnavailable(str(error)))
 
 
 def _call(words: list[bytes]) -> Call:

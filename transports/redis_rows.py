@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from .values import Grant, Lane, NewRun, Run, RunState, Stored, Terms
+from .values import (
+    Append,
+    Finish,
+    Grant,
+    HandOver,
+    Lane,
+    Lease,
+    NewRun,
+    Park,
+    Run,
+    RunState,
+    Stored,
+    Terms,
+    Transition,
+)
+
+PORTION = 200
+"""Appends that one script makes at most: the server does nothing else meanwhile."""
+
+PORTION_BYTES = 1024 * 1024
+"""What they may weigh before it takes no more, bytes."""
 
 _row = msgspec.msgpack.Decoder(list[str])
 _fixed = msgspec.json.Decoder(tuple[str | None, tuple[str, ...], str, str])
@@ -60,6 +81,52 @@ def encode_terms(terms: Mapping[str, Terms]) -> bytes:
             for workflow, limits in terms.items()
         }
     )
+
+
+def portions(appends: Sequence[Append]) -> Iterator[Sequence[Append]]:
+    """Return them in order, as many at once as one script should make."""
+    first = weight = 0
+    for last, append in enumerate(appends, 1):
+        weight += sum([len(entry.body) for entry in append.entries])
+        if last - first == PORTION or weight >= PORTION_BYTES or last == len(appends):
+            yield appends[first:last]
+            first, weight = last, 0
+
+
+def encode_appends(appends: Sequence[Append], owner: Callable[[Lease], str]) -> tuple[bytes, bytes]:
+    """Return what is to be known of each append, and all their bodies one after the other.
+
+    Args:
+        appends: what to make.
+        owner: who holds a lease.
+    """
+    heads: list[tuple[object, ...]] = []
+    bodies: list[bytes] = []
+    at = 1
+    for append in appends:
+        lease, seen = append.lease, append.seen
+        records: list[str | int] = []
+        size = 0
+        for entry in append.entries:
+            body = entry.body
+            records += (entry.kind, len(body))
+            bodies.append(body)
+            size += len(body)
+        head = (lease.run_id, owner(lease), lease.fence, math.inf if seen is None else seen, at, records)
+        heads.append(head if append.to is None else (*head, *_transition(append.to)))
+        at += size
+    return msgspec.msgpack.encode(heads), b"".join(bodies)
+
+
+def _transition(to: Transition) -> tuple[str, str, str, str, int]:
+    """Return its name, the state after it, due, what is waited for, and the last control record seen."""
+    match to:
+        case Finish(state):
+            return "finish", state, "", "", 0
+        case HandOver():
+            return "hand over", "queued", "", "", 0
+        case Park(due, waiting_on, seen):
+            return "park", "waiting", "" if due is None else repr(due), f"={waiting_on}", seen
 
 
 def decode_numbered(packed: bytes) -> tuple[Run, int]:

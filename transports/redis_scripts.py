@@ -56,20 +56,22 @@ local LIVE = {queued = true, running = true, waiting = true}
 """
 
 CHANGE = """
-local function count(lane, n)
-  if redis.call('HINCRBY', P .. 'running', lane, n) <= 0 then redis.call('HDEL', P .. 'running', lane) end
-end
-local function order(lane)
-  local head = redis.call('ZRANGE', P .. 'lane:' .. lane, 0, 0, 'WITHSCORES')
-  if head[1] then redis.call('ZADD', P .. 'lanes', head[2], lane) else redis.call('ZREM', P .. 'lanes', lane) end
-end
+local moved = {}
+local function count(lane, n) moved[lane] = (moved[lane] or 0) + n end
 local function leave(lane, id)
   redis.call('ZREM', P .. 'lane:' .. lane, id)
-  order(lane)
+  count(lane, 0)
 end
 local function stand(lane, id, due)
   redis.call('ZADD', P .. 'lane:' .. lane, due == '' and '+inf' or due, id)
-  order(lane)
+  count(lane, 0)
+end
+local function settle()
+  for lane, n in pairs(moved) do
+    if n ~= 0 and redis.call('HINCRBY', P .. 'running', lane, n) <= 0 then redis.call('HDEL', P .. 'running', lane) end
+    local head = redis.call('ZRANGE', P .. 'lane:' .. lane, 0, 0, 'WITHSCORES')
+    if head[1] then redis.call('ZADD', P .. 'lanes', head[2], lane) else redis.call('ZREM', P .. 'lanes', lane) end
+  end
 end
 local function become(id, lane, number, old, new)
   if old == new then return end
@@ -121,52 +123,65 @@ redis.call('ZADD', P .. 'by:state:queued', number, id)
 redis.call('ZADD', P .. 'by:workflow:' .. workflow, number, id)
 redis.call('ZADD', P .. 'by:tenant:' .. tenant, number, id)
 for n = 14, 13 + tags do redis.call('ZADD', P .. 'by:tag:' .. ARGV[n], number, id) end
+settle()
 hint('ready')
 hint('log:' .. id)
 return {'ok', packed(id)}
 """
 
 APPEND = """
-local id, owner, fence, seen, nonce, to, state, due, waiting, parked_at, row_wanted = unpack(ARGV, 3, 13)
-local function done() return {'ok', row_wanted == '1' and packed(id) or nil} end
-local row = P .. 'run:' .. id
-local was = redis.call('HMGET', row, 'state', 'owner', 'fence', 'seq', 'control', 'lane', 'number', 'nonce')
-if not was[1] then return gone(id) end
-if again and (was[8] == nonce or written(P .. 'log:' .. id, nonce)) then return done() end
-if was[1] ~= 'running' or was[2] ~= owner or was[3] ~= fence then return {'fenced'} end
-local control = tonumber(was[5])
-if seen ~= '' and control > tonumber(seen) then return {'control', was[5]} end
-local seq = tonumber(was[4])
-for n = 14, #ARGV, 2 do
-  seq = seq + 1
-  write(P .. 'log:' .. id, seq, ARGV[n], ARGV[n + 1], nonce)
-end
-if to == '' then
-  redis.call('HSET', row, 'seq', seq, 'updated', now)
+local heads, bodies, nonce, row_wanted = cmsgpack.unpack(ARGV[3]), ARGV[4], ARGV[5], ARGV[6] == '1'
+local function append(id, owner, fence, seen, at, records, to, state, due, waiting, parked_at)
+  if owner == '' then return 'fenced' end
+  local row, log = P .. 'run:' .. id, P .. 'log:' .. id
+  local was = redis.call('HMGET', row, 'state', 'owner', 'fence', 'seq', 'control')
+  if not was[1] then return gone(id)[1] end
+  if again and (redis.call('HGET', row, 'nonce') == nonce or written(log, nonce)) then return nil end
+  if was[1] ~= 'running' or was[2] ~= owner or tonumber(was[3]) ~= fence then return 'fenced' end
+  local seq, control = tonumber(was[4]), tonumber(was[5])
+  if control > seen then return 'control', control end
+  for n = 1, #records, 2 do
+    seq = seq + 1
+    write(log, seq, records[n], string.sub(bodies, at, at + records[n + 1] - 1), nonce)
+    at = at + records[n + 1]
+  end
   hint('log:' .. id)
-  return done()
+  if not to then
+    redis.call('HSET', row, 'seq', seq, 'updated', now)
+    return nil
+  end
+  if to == 'park' and control > parked_at or to == 'hand over' then due = now end
+  redis.call('HSET', row, 'seq', seq, 'updated', now, 'state', state, 'due', due, 'owner', '', 'nonce', nonce)
+  if to == 'park' then redis.call('HSET', row, 'waiting', waiting) end
+  local place = redis.call('HMGET', row, 'lane', 'number')
+  become(id, place[1], place[2], 'running', state)
+  if to == 'finish' then
+    leave(place[1], id)
+    redis.call('ZADD', P .. 'ended', now, id)
+    hint('end:' .. id)
+  else
+    stand(place[1], id, due)
+  end
+  return nil
 end
-if to == 'park' and control > tonumber(parked_at) or to == 'hand over' then due = now end
-redis.call('HSET', row, 'seq', seq, 'updated', now, 'state', state, 'due', due, 'owner', '', 'nonce', nonce)
-if to == 'park' then redis.call('HSET', row, 'waiting', waiting) end
-become(id, was[6], was[7], 'running', state)
-if to == 'finish' then
-  leave(was[6], id)
-  redis.call('ZADD', P .. 'ended', now, id)
-  hint('end:' .. id)
-else
-  stand(was[6], id, due)
+local refused = {}
+for n, head in ipairs(heads) do
+  local why, seq = append(unpack(head))
+  if why then refused[#refused + 1] = {n, why, seq or 0} end
 end
-hint('log:' .. id)
-hint('ready')
-return done()
+settle()
+if next(moved) then hint('ready') end
+return {'ok', refused, row_wanted and #refused == 0 and packed(heads[1][1]) or ''}
 """
 
 MAY_APPEND = """
-local owner, fence, seen = unpack(ARGV, 4, 6)
-local was = redis.call('HMGET', P .. 'run:' .. ARGV[3], 'state', 'owner', 'fence', 'control')
-local held = was[1] == 'running' and was[2] == owner and was[3] == fence
-return held and tonumber(was[4]) <= tonumber(seen) and 1 or 0
+local out = {}
+for n = 3, #ARGV, 4 do
+  local was = redis.call('HMGET', P .. 'run:' .. ARGV[n], 'state', 'owner', 'fence', 'control')
+  local held = was[1] == 'running' and was[2] == ARGV[n + 1] and was[3] == ARGV[n + 2]
+  out[#out + 1] = held and tonumber(was[4]) <= tonumber(ARGV[n + 3]) and '1' or '0'
+end
+return table.concat(out)
 """
 
 POST = """
@@ -186,6 +201,7 @@ redis.call('HSET', row, 'seq', seq, 'control', seq, 'updated', now)
 if was[1] == 'waiting' then
   redis.call('HSET', row, 'due', now)
   stand(was[3], id, now)
+  settle()
 end
 hint('ready')
 hint('log:' .. id)
@@ -264,6 +280,7 @@ for n = 4, #ARGV, 3 do
     held[#held + 1] = was[4]
   end
 end
+settle()
 return {'ok', held}
 """
 

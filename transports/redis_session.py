@@ -88,4 +88,4 @@ class Session:
 
     def ended(self, owner: str) -> bool:
         """Whether a lease was taken in a session that has ended."""
-        return owner.rpartition("#")[2].partition(".")[0] in self._ended
+        return bool(self._ended) and owner.rpartition("#")[2].partition(".")[0] in self._ended

@@ -156,6 +156,7 @@ for n, one in ipairs(taken) do
   become(one.id, name, redis.call('HGET', row, 'number'), one.state, 'running')
   claims[n] = packed(one.id)
 end
+settle()
 if #taken > 0 then redis.call('EXPIRE', P .. 'claim:' .. nonce, 300) end
 for _, kept in pairs(buckets) do
   if kept.level < kept.full then
@@ -201,7 +202,7 @@ return {'ok', out}
 """
 
 UNPIN = """
-local moved = 0
+local unpinned = 0
 for _, name in ipairs(redis.call('ZRANGE', P .. 'lanes', 0, -1)) do
   local lane = fields(name)
   if lane[2] == ARGV[3] and lane[2] ~= '' then
@@ -211,7 +212,7 @@ for _, name in ipairs(redis.call('ZRANGE', P .. 'lanes', 0, -1)) do
       leave(name, runs[n])
       stand(free, runs[n], runs[n + 1])
       redis.call('HSET', P .. 'run:' .. runs[n], 'lane', free)
-      moved = moved + 1
+      unpinned = unpinned + 1
     end
     local running = redis.call('HGET', P .. 'running', name)
     if running then
@@ -220,6 +221,7 @@ for _, name in ipairs(redis.call('ZRANGE', P .. 'lanes', 0, -1)) do
     end
   end
 end
+settle()
 hint('ready')
-return {'ok', moved}
+return {'ok', unpinned}
 """
