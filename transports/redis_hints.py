@@ -20,6 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from .errors import StoreUnavailable
 from .hints import Board, Hint
+from .redis_line import company
 from .redis_server import UNREACHED, Elsewhere, Server, hang_up, said
 
 PING_S = 5.0
@@ -104,12 +105,14 @@ class Ear:
             log.warning("hints are late, every reader polls until they are back: %s", said(broken.exceptions[0]))
 
     async def _speak(self, connection: AbstractConnection) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 async with asyncio.timeout(PING_S):
                     says: list[tuple[bytes, ...]] = [await self._says.get()]
             except TimeoutError:
                 says = [(b"PING",)]
+            await company(loop)
             while not self._says.empty():
                 says.append(self._says.get_nowait())
             await connection.send_packed_command(connection.pack_commands(says), check_health=False)
