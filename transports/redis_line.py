@@ -346,10 +346,11 @@ class Question:
         call = self._call
         if call is None or call.sent or call.future.done():
             call = self._call = self._line.call(self._script, b"")
-            self._askers = askers = []
+            askers: list[asyncio.Future[bool]] = []
+            self._askers = askers
             call.future.add_done_callback(lambda answer: _tell(answer, askers))
         call.words += about
-        asker = self._loop.create_future()
+        asker: asyncio.Future[bool] = self._loop.create_future()
         self._askers.append(asker)
         return await asker
 
