@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).parents[2] / "docs/img"
 WIDE = {"width": 1280, "height": 720}
+LOW = {"width": 1280, "height": 360}
 PHONE = {"width": 390, "height": 760}
 
 
@@ -49,11 +50,17 @@ async def main() -> None:
         live = house.at(f"?run={ids['live']}&step=analyse:2")
         await shoot(browser, "run", live, "gpt-5-mini", "ArrowUp", "ArrowDown")
         await shoot(browser, "run-dark", live, "gpt-5-mini", "ArrowUp", "ArrowDown", color_scheme="dark")
-        await shoot(browser, "phone", live, "gpt-5-mini", "ArrowUp", "ArrowDown", viewport=PHONE)
+        await shoot(browser, "output", house.at(f"?run={ids['live']}&view=output"), "rather have coffee", viewport=LOW)
+        await shoot(browser, "events", house.at(f"?run={ids['live']}&view=events"), "lease.taken", "ArrowDown", "ArrowDown")
         await shoot(browser, "runs", house.at(), ids["queued"])
+        await shoot(browser, "approvals", house.at("?page=approvals"), "Approve", viewport=LOW)
+        await shoot(browser, "phone", live, "gpt-5-mini", "ArrowUp", "ArrowDown", viewport=PHONE)
+        await shoot(browser, "phone-output", house.at(f"?run={ids['live']}&view=output"), "coffee", viewport=PHONE)
+        await shoot(browser, "phone-runs", house.at(), ids["queued"], viewport=PHONE)
         deep = house.at(f"?run={ids['big']}&step=batch:40")
         await shoot(browser, "five-thousand", deep, "5,000 steps", "Enter")
         await scenes.fleet(house, ids["live"])
+        await shoot(browser, "workers", house.at("?page=workers"), "worker-3", viewport=LOW)
         await shoot(browser, "tree", house.at("?page=tree"), "analyse", *["ArrowDown"] * 4, "ArrowRight")
         await shoot(browser, "tree-phone", house.at("?page=tree"), "analyse", viewport=PHONE)
         await shoot(browser, "providers", house.at("?page=providers"), "down for", color_scheme="dark")
