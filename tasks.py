@@ -42,7 +42,7 @@ VENV = Path(os.environ.get("GREENROOM_VENV") or ROOT / ".venv").absolute()
 PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 STAMP = VENV / "greenroom-ready"
 BEGUN = VENV / "greenroom-begun"
-PEERS = VENV / "greenroom-peers"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 LINKS = ("actors", "runtime", "transports")
 
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -101,20 +101,20 @@ def set_up() -> None:
         say(f"done in {time.monotonic() - began:.0f} s")
 
 
-def set_up_peers() -> None:
-    """Install what benchmarks compare greenroom with, or find it installed; where that fails, it is left out."""
-    requirements = ROOT / "requirements-bench.txt"
+def set_up_more(name: str, what: str, without: str) -> None:
+    """Install what `requirements-NAME.txt` pins, or find it installed; where that fails, say what is left out."""
+    requirements, stamp = ROOT / f"requirements-{name}.txt", VENV / f"greenroom-{name}"
     wanted = hashlib.sha256(read(requirements).encode()).hexdigest()
-    if read(PEERS) == wanted:
+    if read(stamp) == wanted:
         return
-    say("greenroom: installing what the benchmark compares with (once, under a minute) ... ", end="")
+    say(f"greenroom: installing {what} (once, under a minute) ... ", end="")
     began = time.monotonic()
     try:
         with alone():
             pip("--require-hashes", "-r", str(requirements))
-            PEERS.write_text(wanted, encoding="utf-8")
+            stamp.write_text(wanted, encoding="utf-8")
     except Stop as stop:
-        say(f"\ngreenroom: {stop}; until then, peers that are not installed are left out.")
+        say(f"\ngreenroom: {stop}; until then, {without}.")
     else:
         say(f"done in {time.monotonic() - began:.0f} s")
 
@@ -230,7 +230,9 @@ def demo(args: Sequence[str]) -> NoReturn:
 
 
 def test(args: Sequence[str]) -> NoReturn:
-    """All tests, those of the documentation's code too [pytest arguments]."""
+    """All tests; those of the documentation's code too, and those in a browser where one is [pytest arguments]."""
+    if os.environ.get("GREENROOM_CHROMIUM") or any(map(shutil.which, BROWSERS)):
+        set_up_more("browser", "Playwright, as there is a Chromium", "the dashboard's tests are skipped")
     chosen = any(arg.startswith(("-n", "--numprocesses", "--pdb")) for arg in args)
     spread = () if chosen else ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "worksteal")
     become("-m", "pytest", *spread, *args)
@@ -268,7 +270,8 @@ def bench(args: Sequence[str]) -> NoReturn:
     """A benchmark suite: SUITE [--seed N]; without one it lists them."""
     suites = [ROOT / "benchmarks" / arg for arg in args]
     if any((suite / "__init__.py").is_file() and not (suite / "requirements.txt").is_file() for suite in suites):
-        set_up_peers()  # a suite with requirements of its own sees to them itself
+        # a suite with requirements of its own sees to them itself
+        set_up_more("bench", "what the benchmark compares with", "peers that are not installed are left out")
     become("-m", "benchmarks", *args)
 
 

@@ -126,9 +126,8 @@ def test_pip_s_own_words_are_part_of_the_sentence(checkout: Path, environment: P
     assert not (environment / "greenroom-ready").exists()
 
 
-def test_a_finished_set_up_is_not_made_again_and_the_command_has_its_own_output_and_code(
-    checkout: Path, environment: Path
-) -> None:
+def finish(checkout: Path, environment: Path) -> None:
+    """Leave the environment as a set-up from this checkout does."""
     fingerprint = subprocess.run(
         [sys.executable, "-B", "-c", "import tasks; print(tasks.fingerprint(), end='')"],
         cwd=checkout,
@@ -137,6 +136,27 @@ def test_a_finished_set_up_is_not_made_again_and_the_command_has_its_own_output_
         check=True,
     ).stdout
     (environment / "greenroom-ready").write_text(fingerprint, encoding="utf-8")
+
+
+def test_playwright_is_installed_where_there_is_a_chromium_and_tests_run_without_it(
+    checkout: Path, environment: Path, tmp_path: Path
+) -> None:
+    finish(checkout, environment)
+    script, folder = checkout / "tasks.py", str(environment)
+    bare = run("test", "-q", "-n1", script=script, GREENROOM_VENV=folder, PATH=str(tmp_path))
+    assert (bare.returncode, bare.stdout, bare.stderr) == (7, "-m pytest -q -n1\n", "")
+    browser = tmp_path / "chromium"
+    browser.touch(mode=0o755)
+    tried = run("test", "-q", "-n1", script=script, GREENROOM_VENV=folder, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (tried.returncode, tried.stdout) == (7, "-m pytest -q -n1\n")
+    assert "no route to the index; see to the network" in tried.stderr
+    assert "until then, the dashboard's tests are skipped" in tried.stderr
+
+
+def test_a_finished_set_up_is_not_made_again_and_the_command_has_its_own_output_and_code(
+    checkout: Path, environment: Path
+) -> None:
+    finish(checkout, environment)
     for _ in range(2):
         done = run("bench", "actors", "--seed", 3, script=checkout / "tasks.py", GREENROOM_VENV=str(environment))
         assert (done.returncode, done.stdout, done.stderr) == (7, "-m benchmarks actors --seed 3\n", "")
