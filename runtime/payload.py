@@ -57,9 +57,18 @@ def parse_input(data: bytes, type_: Any, name: str) -> Any:
     except msgspec.ValidationError as error:
         match = _AT.match(str(error))
         assert match is not None
-        raise InputInvalid(name, match["path"] or "$", match["detail"]) from None
+        path = match["path"] or "$"
+        raise InputInvalid(name, path, explained(match["detail"], path, type_)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputInvalid(name, "$", f"this is not JSON ({error})") from None
+
+
+def explained(detail: str, path: str, type_: Any) -> str:
+    """Add to the refusal of an unknown field which ones there are, at the top: what callers mistype."""
+    known = isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+    if path != "$" or "unknown field" not in detail or not known:
+        return detail
+    return f"{detail}: it takes {', '.join(type_.__struct_encode_fields__) or 'none'}"
 
 
 def _dump(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 from heapq import nlargest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..http.fleet import DeploymentObject, WorkerTree
 from ..http.views import RunObject
@@ -15,6 +15,7 @@ from .output import printable
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
     from .sight import Sight
 
@@ -73,6 +74,7 @@ def board(sight: Sight, place: str, now: datetime.datetime) -> RenderableType:
     parts: list[RenderableType] = [head, _workers(sight, now)]
     if sight.providers.data:
         parts.append(_providers(sight.providers.data))
+        parts += _complaints(sight.providers.data)
     queued = [line for line in sight.providers.lines if line.waiting]
     if queued:
         said = ", ".join(f"{line.waiting} for {line.model} on {line.worker}" for line in queued)
@@ -85,14 +87,15 @@ def board(sight: Sight, place: str, now: datetime.datetime) -> RenderableType:
 
 
 def _table(title: str, *columns: str) -> Table:
-    """Make a table; a column whose name begins with `#` holds numbers."""
+    """Make a table; a column whose name begins with `#` holds numbers. The first one gives way where it is narrow."""
     from rich.table import Table
 
     table = Table(
         title=title, title_justify="left", title_style="bold dim", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
-    for column in columns:
-        table.add_column(column.removeprefix("#"), justify="right" if column.startswith("#") else "left", no_wrap=True)
+    for number, column in enumerate(columns):
+        justify: Literal["right", "left"] = "right" if column.startswith("#") else "left"
+        table.add_column(column.removeprefix("#"), justify=justify, no_wrap=number > 0, overflow="ellipsis")
     return table
 
 
@@ -120,11 +123,8 @@ def _workers(sight: Sight, now: datetime.datetime) -> Table:
 def _providers(found: tuple[DeploymentObject, ...]) -> Table:
     from rich.text import Text
 
-    table = _table(
-        "\nProviders", "deployment", "breaker", "#under way", "#calls", "#429s", "#failed", "#p50", "#p95", "why"
-    )
+    table = _table("\nProviders", "deployment", "breaker", "#under way", "#calls", "#429s", "#failed", "#p50", "#p95")
     for one in found:
-        why = next((on.why for on in one.workers if on.why), "")
         table.add_row(
             Text(printable(one.deployment)),
             Text(one.breaker, BREAKERS.get(one.breaker, "white")),
@@ -134,9 +134,18 @@ def _providers(found: tuple[DeploymentObject, ...]) -> Table:
             Text(str(one.failed), "red" if one.failed else ""),
             _took(one.p50_s),
             _took(one.p95_s),
-            Text(printable(why[:60]), "dim"),
         )
     return table
+
+
+def _complaints(found: tuple[DeploymentObject, ...]) -> Iterator[Text]:
+    """Say of each deployment that is not well what it said last, on a line of its own: it may be long."""
+    from rich.text import Text
+
+    for one in found:
+        why = next((on.why for on in one.workers if on.why), "")
+        if why:
+            yield Text(f"{printable(one.deployment)}: {printable(why)}", "dim", no_wrap=True, overflow="ellipsis")
 
 
 def _fullest(sight: Sight) -> Table | None:
@@ -167,7 +176,7 @@ def _parts(part: Part, path: str = "") -> Iterator[tuple[str, Part]]:
 def _runs(runs: tuple[RunObject, ...], now: datetime.datetime) -> Table:
     from rich.text import Text
 
-    table = _table("\nRuns, newest first", "run", "workflow", "status", "#started", "#records", "waits for")
+    table = _table("\nRuns, newest first", "run", "workflow", "status", "#started", "#records", "waits")
     for run in runs:
         table.add_row(
             Text(run.id),

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 from starlette.requests import Request
 
+from ..payload import explained
 from .options import ApiOptions
 from .problems import Fault, Kind, Refusal
 
@@ -39,7 +40,8 @@ async def read_json(request: Request, type_: type[T], options: ApiOptions) -> T:
     except msgspec.ValidationError as error:
         match = _AT.match(str(error))
         assert match is not None
-        fault = Fault(path=match["path"] or "$", detail=match["detail"])
+        path = match["path"] or "$"
+        fault = Fault(path=path, detail=explained(match["detail"], path, type_))
         raise Refusal(
             Kind.INVALID_INPUT, f"the body is invalid at {fault.path}: {fault.detail}", errors=(fault,)
         ) from None

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from greenroom.runtime.http import ApiOptions
 from greenroom.runtime.http.body import deeper_than, read_json
 from greenroom.runtime.http.problems import Refusal
+from greenroom.runtime.http.resources import CancelRun
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.text('[]{}"\\x', max_size=8),
@@ -52,3 +53,13 @@ async def test_reading_stops_at_the_limit() -> None:
     with pytest.raises(Refusal, match="1,000 bytes"):
         await read_json(request, dict, ApiOptions(max_body_bytes=1000))
     assert received == 11
+
+
+async def test_an_unknown_field_is_told_beside_those_that_there_are() -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"why": "late"}'}
+
+    headers = [(b"content-type", b"application/json")]
+    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+    with pytest.raises(Refusal, match="invalid at \\$: Object contains unknown field `why`: it takes reason$"):
+        await read_json(request, CancelRun, ApiOptions())
