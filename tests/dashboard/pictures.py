@@ -51,7 +51,9 @@ async def main() -> None:
         await shoot(browser, "run", live, "gpt-5-mini", "ArrowUp", "ArrowDown")
         await shoot(browser, "run-dark", live, "gpt-5-mini", "ArrowUp", "ArrowDown", color_scheme="dark")
         await shoot(browser, "output", house.at(f"?run={ids['live']}&view=output"), "rather have coffee", viewport=LOW)
-        await shoot(browser, "events", house.at(f"?run={ids['live']}&view=events"), "lease.taken", "ArrowDown", "ArrowDown")
+        await shoot(
+            browser, "events", house.at(f"?run={ids['live']}&view=events"), "lease.taken", "ArrowDown", "ArrowDown"
+        )
         await shoot(browser, "runs", house.at(), ids["queued"])
         await shoot(browser, "approvals", house.at("?page=approvals"), "Approve", viewport=LOW)
         await shoot(browser, "phone", live, "gpt-5-mini", "ArrowUp", "ArrowDown", viewport=PHONE)

@@ -61,5 +61,5 @@ async def test_an_unknown_field_is_told_beside_those_that_there_are() -> None:
 
     headers = [(b"content-type", b"application/json")]
     request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
-    with pytest.raises(Refusal, match="invalid at \\$: Object contains unknown field `why`: it takes reason$"):
+    with pytest.raises(Refusal, match=r"invalid at \$: Object contains unknown field `why`: it takes reason$"):
         await read_json(request, CancelRun, ApiOptions())
