@@ -43,7 +43,6 @@ from .records import (
     RunTimedOut,
     decode,
 )
-from .steady import steady
 from .step import Attempt, Steps, describe
 from .tenure import Tenure
 from .waits import Waits, follow_parent, tell_parent
@@ -113,7 +112,6 @@ class LiveRun:
         held_until: float,
         appender: Appender,
     ) -> None:
-        transport = steady(transport)
         self.claim = claim
         self.run_id = claim.run.run_id
         self.tenure = Tenure(held_until)

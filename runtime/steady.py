@@ -10,6 +10,7 @@ Laws kept here: 1 (an outage delays a run, and does not end it).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import anyio
@@ -34,19 +35,25 @@ class Steady:
     def __getattr__(self, name: str) -> Any:
         """Return the call as it is, or as one that insists."""
         method = getattr(self._inner, name)
-        if name not in AGAIN:
-            return method
+        if name in AGAIN:
+            method = insisting(method)
+            setattr(self, name, method)  # from now on it is found without coming here
+        return method
 
-        async def insist(*args: Any, **kwargs: Any) -> Any:
-            while True:
-                try:
-                    return await method(*args, **kwargs)
-                except StoreUnavailable:
-                    await anyio.sleep(PAUSE_S)
 
-        return insist
+def insisting(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Make a call one that waits for the store."""
+
+    async def insist(*args: Any, **kwargs: Any) -> Any:
+        while True:
+            try:
+                return await method(*args, **kwargs)
+            except StoreUnavailable:
+                await anyio.sleep(PAUSE_S)
+
+    return insist
 
 
 def steady(transport: Transport) -> Transport:
-    """Return the transport as a run uses it."""
+    """Return the transport as runs use it."""
     return cast("Transport", Steady(transport))

@@ -39,6 +39,7 @@ import structlog
 
 from ..actors import (
     Actor,
+    AlreadyStarted,
     AutoShutdown,
     ChildSpec,
     ExitReason,
@@ -60,6 +61,7 @@ from .live_run import LiveRun
 from .portraits import WIDTHS, Decisions, Portrait, draw, keep_shown
 from .router import Router, RouterConfig
 from .settings import WorkerSettings
+from .steady import steady
 from .telemetry import Meters, Telemetry
 from .telemetry.exporter import Exporter
 from .telemetry.gauges import look_at_worker
@@ -120,6 +122,7 @@ class Worker:
         self._settings = settings
         self._watched = Watched(transport, meters, self._ended)
         self._transport = cast("Transport", self._watched)
+        self._steady = steady(self._transport)
         self._appender = Appender(self._transport)
         self._senders = Senders(telemetry, meters)
         self._exporter = self._make_exporter(transport, telemetry, meters)
@@ -254,7 +257,7 @@ class Worker:
         run = LiveRun(
             claim=claim,
             workflows=self._workflows,
-            transport=self._transport,
+            transport=self._steady,
             components=self._components,
             worker=self.name,
             build=self.build,
@@ -269,14 +272,11 @@ class Worker:
             try:
                 await run.body(mailbox)
             finally:
-                del self._runs[run_id]
-                self._watched.forget(run_id)
+                if self._runs.get(run_id) is run:
+                    del self._runs[run_id]
+                    self._watched.forget(run_id)
                 self._notice()
 
-        runs = self._root.supervisor("runs")
-        with suppress(UnknownChild):  # this worker's own lease had run out, or it has just parked the run
-            await runs.stop_child(run_id)
-        self._runs[run_id] = run
         parts = (
             ChildSpec(name="log", start=lambda: run.writer, restart=Restart.TRANSIENT),
             ChildSpec(name="body", start=body, restart=Restart.TRANSIENT, shutdown=0, significant=True),
@@ -289,7 +289,14 @@ class Worker:
             auto_shutdown=AutoShutdown.ANY,
             children=parts,
         )
-        await runs.start_child(ChildSpec(name=run_id, start=tree, restart=Restart.TEMPORARY, shutdown=None))
+        runs = self._root.supervisor("runs")
+        child = ChildSpec(name=run_id, start=tree, restart=Restart.TEMPORARY, shutdown=None)
+        self._runs[run_id] = run
+        try:
+            await runs.start_child(child)
+        except AlreadyStarted:  # this worker's own lease had run out, or it has just parked the run
+            await runs.stop_child(run_id)
+            await runs.start_child(child)
 
     async def _keep(self, mailbox: Mailbox[Any]) -> None:
         """Run the heartbeat."""
