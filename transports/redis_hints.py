@@ -20,7 +20,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from .errors import StoreUnavailable
 from .hints import Board, Hint
-from .redis_line import company
+from .redis_line import company, pack
 from .redis_server import UNREACHED, Elsewhere, Server, hang_up, said
 
 PING_S = 5.0
@@ -109,13 +109,13 @@ class Ear:
         while True:
             try:
                 async with asyncio.timeout(PING_S):
-                    says: list[tuple[bytes, ...]] = [await self._says.get()]
+                    packed = pack(await self._says.get())
             except TimeoutError:
-                says = [(b"PING",)]
+                packed = pack([b"PING"])
             await company(loop)
             while not self._says.empty():
-                says.append(self._says.get_nowait())
-            await connection.send_packed_command(connection.pack_commands(says), check_health=False)
+                packed += pack(self._says.get_nowait())
+            await connection.send_packed_command([b"".join(packed)], check_health=False)
 
     async def _listen(self, connection: AbstractConnection) -> None:
         loop, patience_s = asyncio.get_running_loop(), 2 * PING_S + self._server.settings.timeout_s

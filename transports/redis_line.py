@@ -34,7 +34,7 @@ BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024
 """What a batch may weigh before it takes no more calls, bytes."""
 
-TURNS = 8
+TURNS = 4
 """Turns of the loop that a batch waits for company at most."""
 
 IDLE_S = 50e-6
@@ -59,7 +59,15 @@ async def company(loop: asyncio.AbstractEventLoop) -> None:
             return
 
 
-@dataclass(eq=False)
+def pack(words: Sequence[bytes]) -> list[bytes]:
+    """Return a command as the server reads it, in parts."""
+    out = [b"*%d\r\n" % len(words)]
+    for word in words:
+        out += (b"$%d\r\n" % len(word), word, b"\r\n")
+    return out
+
+
+@dataclass(eq=False, slots=True)
 class Call:
     """A command that waits for its answer. `number`: of a script that writes, in its session; 0: it is none."""
 
@@ -76,10 +84,7 @@ class Call:
         if self.number:
             self.words[SAYS] = session.says(self.number, again=self.sent)
         self.sent = True
-        out = [b"*%d\r\n" % len(self.words)]
-        for word in self.words:
-            out += (b"$%d\r\n" % len(word), word, b"\r\n")
-        return out
+        return pack(self.words)
 
 
 class Statistics(msgspec.Struct, frozen=True):

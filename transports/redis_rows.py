@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -60,6 +61,7 @@ def encode_lane(lane: Lane) -> bytes:
     return "\n".join(map(escaped, parts)).encode()
 
 
+@lru_cache(maxsize=4096)
 def decode_lane(name: str) -> Lane:
     """Return the lane of a name."""
     workflow, build, priority, tenant, gate = map(_unescaped, name.split("\n"))
