@@ -24,7 +24,9 @@ from greenroom.runtime.errors import CursorAhead
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing import TransportSuite
 from greenroom.transports import (
+    Append,
     Bound,
+    ControlPending,
     Draw,
     Entry,
     Fenced,
@@ -35,15 +37,18 @@ from greenroom.transports import (
     Lease,
     Need,
     NewRun,
+    Park,
     Run,
     RunFilter,
     RunState,
     StoreUnavailable,
     Terms,
+    Transition,
     Transport,
     control_topic,
     log_topic,
     open_transport,
+    redis_rows,
     redis_schema,
     redis_scripts,
 )
@@ -193,6 +198,26 @@ async def test_a_cut_batch_of_many_callers_is_done_once(server: Node, url: str, 
 
 
 @pytest.mark.parametrize("where", ["cut_before", "cut_after"])
+async def test_a_cut_append_of_many_runs_is_done_once(server: Node, url: str, where: str) -> None:
+    """And what each of them is told is what it would have been told at first."""
+    async with proxy(server.port) as between, open_transport(url.replace(str(server.port), str(between.port))) as store:
+        leases = [await leased(store, f"r{n}") for n in range(6)]
+        await store.append(leases[0], [], HandOver())
+        await store.post("r1", [entry()])
+        setattr(between, where, b"CUT-ALL")
+        ends: list[Transition | None] = [None, None, None, HandOver(), Finish(RunState.COMPLETED), Park(None, "w", 0)]
+        refusals = await store.append_all(
+            [Append(lease, [entry(b"CUT-ALL"), entry()], to, 0) for lease, to in zip(leases, ends, strict=True)]
+        )
+        assert between.cuts == 1
+        assert [type(refusal) for refusal in refusals] == [Fenced, ControlPending, *[type(None)] * 4]
+        runs = [await store.run(lease.run_id) for lease in leases]
+        assert [run.seq for run in runs] == [1, 2, 3, 3, 3, 3]
+        assert [run.state.value for run in runs[2:]] == ["running", "queued", "completed", "waiting"]
+        assert [len(await store.read(run.run_id)) for run in runs] == [run.seq for run in runs]
+
+
+@pytest.mark.parametrize("where", ["cut_before", "cut_after"])
 async def test_a_draw_whose_answer_was_lost_is_done_once(server: Node, url: str, where: str) -> None:
     """What was spent and given back is counted once, and what was got is told."""
     bounds = {"tokens": Bound(limit=100, window_s=60)}
@@ -246,6 +271,49 @@ async def test_appends_of_many_callers_share_round_trips(url: str) -> None:
         assert after.calls - before.calls == 100
         assert after.batches - before.batches <= 5
         assert after.connections == 1
+
+
+async def test_appends_of_many_runs_are_one_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as one script may make: the server does nothing else meanwhile."""
+    async with open_transport(url) as store:
+        assert isinstance(store, RedisTransport)
+        appends = [Append(await leased(store, f"r{n}"), [entry(b"%d" % n)] * n) for n in range(1, 31)]
+        for portion, weight, calls in ((30, 10**6, 1), (7, 10**6, 5), (30, 100, 8)):
+            monkeypatch.setattr(redis_rows, "PORTION", portion)
+            monkeypatch.setattr(redis_rows, "PORTION_BYTES", weight)
+            before = store.statistics().calls
+            assert await store.append_all(appends) == [None] * 30
+            assert store.statistics().calls - before == calls
+        for n, append in enumerate(appends, 1):
+            bodies = [stored.body for stored in await store.read(append.lease.run_id, 1)]
+            assert bodies == [b"%d" % n] * 3 * n
+
+
+async def test_questions_of_many_callers_are_one_call(server: Node, url: str) -> None:
+    """Each hears of its own run; one that goes away spoils nothing, nor does a connection that breaks."""
+    async with proxy(server.port) as between, open_transport(url.replace(str(server.port), str(between.port))) as store:
+        assert isinstance(store, RedisTransport)
+        leases = [await leased(store, f"r{n}") for n in range(20)]
+        await store.append(leases[3], [], HandOver())
+        await store.post("r5", [entry()])
+        for cut, calls in ((b"", 1), (b"worker#", 1)):
+            between.cut_after = cut
+            before = store._reads.statistics()
+            answers: dict[int, bool] = {}
+
+            async def ask(n: int, scope: anyio.CancelScope, into: dict[int, bool] = answers) -> None:
+                with scope:
+                    into[n] = await store.may_append(leases[n], seen=0)
+
+            async with anyio.create_task_group() as group:
+                scopes = [anyio.CancelScope() for _ in leases]
+                for n, scope in enumerate(scopes):
+                    group.start_soon(ask, n, scope)
+                await asyncio.sleep(0)  # all have asked, nobody has an answer
+                scopes[7].cancel()
+            assert answers == {n: n not in (3, 5) for n in range(20) if n != 7}
+            assert store._reads.statistics().calls - before.calls == calls
+        assert between.cuts == 1
 
 
 # --- servers that go and come
