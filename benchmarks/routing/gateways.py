@@ -27,7 +27,7 @@ from typing import NamedTuple
 import httpx2
 
 from greenroom.runtime.gateway import serve_gateway
-from greenroom.runtime.router import Deployment, Router, RouterConfig, Secret
+from greenroom.runtime.router import Deployment, Limits, Router, RouterConfig, Secret
 from greenroom.runtime.router.connections import Connections
 
 from .bursts import QUESTION
@@ -175,7 +175,10 @@ def _at(ordered: list[float], share: float) -> float:
 
 
 async def _serve(bare_url: str, port: int) -> None:
-    deployment = Deployment(name="bare", provider="openai", model="m", base_url=bare_url, key=Secret("k"))
+    limits = Limits(requests_per_min=120 * PER_S, burst_s=60)  # without any it would feel its way, from ten a second on
+    deployment = Deployment(
+        name="bare", provider="openai", model="m", base_url=bare_url, key=Secret("k"), limits=limits
+    )
     async with Router(RouterConfig(models={"smart": (deployment,)})) as router, serve_gateway(router, port=port):
         await asyncio.Event().wait()
 
