@@ -1,4 +1,4 @@
-"""A worker that calls and calls: `python spender.py STORE BASE_URL`. Prints a line for each answer, with its status."""
+"""A worker that calls and calls: `python spender.py STORE BASE_URL NAME PAUSE_S`. Prints a line for each answer, with its status."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ async def main(store: str, base_url: str) -> None:
 
         async def spend() -> None:
             while True:
+                await anyio.sleep(float(sys.argv[4]))
                 print((await router.request("/chat/completions", BODY)).status_code, flush=True)
 
         for _ in range(40):

@@ -83,15 +83,15 @@ def test_a_stopped_worker_that_goes_on_spends_nothing_that_was_given_to_others(t
         watch.begin([])
         command = [sys.executable, str(SPENDER), f"sqlite:///{tmp_path / 'limits.db'}", base_url]
         spenders = [
-            stack.enter_context(subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True))
-            for name in ("stopped", "other")
+            stack.enter_context(subprocess.Popen([*command, name, pause_s], stdout=subprocess.PIPE, text=True))
+            for name, pause_s in (("stopped", "1"), ("other", "0"))
         ]
         for spender in spenders:
             stack.callback(spender.kill)
         stopped, other = (spender.stdout for spender in spenders)
         assert stopped is not None
         assert other is not None
-        for _ in range(2):
+        for _ in range(3):
             assert [stopped.readline() for _ in range(30)] == ["200\n"] * 30
             spenders[0].send_signal(signal.SIGSTOP)
             until = time.monotonic() + LEASE_S + 1.5
