@@ -1,4 +1,4 @@
-"""A worker that calls and calls: `python spender.py STORE BASE_URL NAME PAUSE_S`. Prints a line for each answer, with its status."""
+"""A worker that calls and calls: `python spender.py STORE BASE_URL NAME PAUSE_S`. Prints the status of each answer."""
 
 from __future__ import annotations
 
