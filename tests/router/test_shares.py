@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.runtime.router import Limits
+from greenroom.runtime.router.holding import FOREVER, Holding
 from greenroom.runtime.simulator import Fault, Latency
 from greenroom.runtime.simulator import Limits as Enforced
 from greenroom.runtime.testing.clock import virtual_backend
@@ -220,3 +221,14 @@ def test_shared_limits_are_never_exceeded_and_never_refused(
 
     backend, options = virtual_backend(seed)
     anyio.run(main, backend=backend, backend_options=options)
+
+
+def test_what_is_held_is_of_no_use_from_the_end_of_its_lease_on() -> None:
+    """By the worker's own clock, whatever it was kept from doing meanwhile: others may have it by now."""
+    starved: list[bool] = []
+    holding = Holding(lambda: starved.append(True), lambda: None)
+    holding.until, holding.requests, holding.tokens, holding.places = 3.0, 5.0, 1000.0, 2.0
+    assert holding.wait(10, in_flight=0, down=False, now=2.99) == 0.0
+    assert not starved
+    assert holding.wait(10, in_flight=0, down=False, now=3.0) == FOREVER
+    assert starved
