@@ -99,7 +99,7 @@ class Share:
             return now
         if holding.hungry:
             return min(self._again, self._drawn + BACK_S) if holding.back else self._again
-        if holding.owing or holding.probe:
+        if holding.owing or holding.probe or self.lane.in_flight < holding.places < math.inf:
             return self._drawn + IDLE_S
         return holding.until - LEASE_S / 2 if self.lane.in_flight else math.inf
 
