@@ -34,8 +34,11 @@ from .inline import LIMIT, Inline
 from .system import System
 from .turn import BATCH, TURN
 
-SPARE = 64
+SPARE = 256
 """Idle hosts that are kept for later."""
+
+IDLE = "greenroom host"
+"""The name of a task that is nobody's home."""
 
 
 Outcome: TypeAlias = bool | Awaitable[None]
@@ -100,6 +103,10 @@ class Hosts:
 
     def house(self, life: Life, context: contextvars.Context | None = None) -> Host:
         """Give it a task of its own, and the context variables of that context."""
+        if context is None and self.idle:
+            host = self.idle.pop()
+            host.take_in(life)
+            return host
         return self._spawn(life, context)
 
     def look_after(self) -> None:
@@ -142,7 +149,7 @@ class Hosts:
 
     def _spawn(self, life: Life | None, context: contextvars.Context | None = None) -> Host:
         host = Host(self)
-        name = life.path if life is not None else "greenroom host"
+        name = life.path if life is not None else IDLE
         (context or self.context).run(self._spawn_task, host, life, name)
         return host
 
@@ -156,11 +163,12 @@ class Host:
     Attributes:
         canceled: whether `cancel` was called.
         handling: True while a handler is awaited.
+        task: the task, once what it was made for, or took in, has begun.
         left: messages left in this turn.
         until: when the turn is over, on the loop's clock; 0 until a look at the clock begins it.
     """
 
-    __slots__ = ("_hosts", "_place", "_scope", "canceled", "handling", "left", "task", "until")
+    __slots__ = ("_guest", "_hosts", "_place", "_scope", "canceled", "handling", "left", "task", "until")
 
     def __init__(self, hosts: Hosts) -> None:
         self.canceled = False
@@ -169,6 +177,7 @@ class Host:
         self.left = BATCH
         self.until = 0.0
         self._hosts = hosts
+        self._guest: Life | None = None
         self._place: asyncio.Future[None] | None = None
         self._scope: anyio.CancelScope | None = None  # made by the task: a loop callback may not make one
 
@@ -191,11 +200,9 @@ class Host:
         with anyio.CancelScope(shield=True) as self._scope:
             if self.canceled:
                 self._scope.cancel()
-            if life is not None:
-                await life.live(self)
-                return
             try:
-                await self._serve()
+                if life is None or await self._lodge(life):
+                    await self._serve()
             finally:
                 if self in self._hosts.idle:
                     self._hosts.idle.remove(self)
@@ -240,6 +247,22 @@ class Host:
         await self._hosts.system.yield_turn()
         self.begin()
 
+    def take_in(self, life: Life) -> None:
+        """Be the home of a life, while idle: until it ends."""
+        self._guest = life
+        self.task = None
+        self.unpark()
+
+    async def _lodge(self, guest: Life) -> bool:
+        """Be its home; False: it leaves traces, so nobody else is to have this task."""
+        self._guest = None
+        self.task = task = asyncio.current_task()
+        assert task is not None
+        task.set_name(guest.path)
+        await guest.live(self)
+        task.set_name(IDLE)
+        return not (self.canceled or task.cancelling()) and contextvars.copy_context() == self._hosts.context
+
     async def _serve(self) -> None:
         hosts = self._hosts
         line = hosts.line
@@ -250,6 +273,8 @@ class Host:
                     return
                 hosts.idle.append(self)
                 await self.park()
+                if self._guest is not None and not await self._lodge(self._guest):
+                    return
                 continue
             if not line:
                 hosts.bell = hosts.loop.create_future()

@@ -151,10 +151,11 @@ class LiveRun:
         self._scope = anyio.CancelScope()
         self._loaded = anyio.Event()
         self._ended = False
+        self._path = ""
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
-        structlog.contextvars.bind_contextvars(run_id=self.run_id, actor=mailbox.path)
+        self._path = mailbox.path
         grown = asyncio.get_running_loop().call_later(EAR_S, self._open_ear)
         try:
             await self._execute()
@@ -263,7 +264,9 @@ class LiveRun:
         number = journal.attempts[BODY] = journal.attempts.get(BODY, 0) + 1
         if journal.cancel is not None:
             self._interrupt(Stop.CANCEL)
-        return Attempt(self.steps, BODY, number, None, self._workflow.name)
+        root = Attempt(self.steps, BODY, number, None, self._workflow.name)
+        root.actor = self._path
+        return root
 
     def _poisoned(self) -> Ending:
         message = f"{self.journal.lost_leases} workers were lost while they ran it: look into their logs, then retry"
@@ -283,7 +286,7 @@ class LiveRun:
                 result = await self._workflow.fn(**self._workflow.parse(bytes(arguments)))
             data = to_json(result, f"the result of workflow {self._workflow.name}")
         except Exception as error:
-            log.warning("run failed", workflow=self._workflow.name, error=describe(error).type)
+            log.warning("run failed", run_id=self.run_id, workflow=self._workflow.name, error=describe(error).type)
             return RunFailed(error=describe(error)), RunState.FAILED
         finally:
             self.waits.rest()

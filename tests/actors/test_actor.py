@@ -26,6 +26,7 @@ from greenroom.actors import (
     SupervisorSpec,
     supervise,
 )
+from greenroom.actors.host import SPARE
 
 from .cast import Boom, Echo, Get, Stage, settle
 
@@ -530,6 +531,56 @@ async def test_the_caller_s_context_does_not_reach_an_actor() -> None:
         colour.reset(token)
 
 
+async def test_a_function_s_task_serves_the_next_one_unless_it_left_traces() -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    async def look(mailbox: Mailbox[str]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append((task.get_name(), colour.get(), id(task)))
+        if (message := await mailbox.get()) != "leave":
+            colour.set(message)
+
+    async with supervise(root(e=Echo)) as tree:
+        for number, message in enumerate(("leave", "red", "leave", "red")):
+            spec = ChildSpec(name=f"f{number}", start=look, restart=Restart.TEMPORARY)
+            ref = await tree.start_actor(spec)
+            await settle()
+            ref.tell(message)
+            await settle()
+        names, colours, tasks = zip(*seen, strict=True)
+        assert names == tuple(f"root/f{number}" for number in range(4))
+        assert colours == ("none",) * 4
+        assert tasks[0] == tasks[1]
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_a_function_that_is_ended_before_it_begins_in_another_s_task_has_ended(stage: Stage, how: str) -> None:
+    began: list[str] = []
+
+    async def function(mailbox: Mailbox[str]) -> None:
+        began.append(mailbox.path)
+        await mailbox.get()
+
+    async with supervise(root(), events=stage.hear) as tree:
+        for name in ("a", "b"):
+            shutdown = 0 if how == "kill" else 5
+            await tree.start_actor(ChildSpec(name=name, start=function, restart=Restart.TEMPORARY, shutdown=shutdown))
+            if name == "a":
+                await settle()
+                tree.ref("a").tell("end")
+                await settle()
+            else:
+                await tree.stop_child("b")
+        await settle()
+        assert began[:1] == ["root/a"]
+        assert stage.exits == [("root/a", "NORMAL"), ("root/b", "KILLED" if how == "kill" else "SHUTDOWN")]
+        ref = await tree.start_actor(ChildSpec(name="c", start=function, restart=Restart.TEMPORARY))
+        await settle()
+        assert ref.alive
+        assert began[-1] == "root/c"
+
+
 async def test_idle_actors_have_no_task() -> None:
     async with supervise(root(**{f"n{number}": Echo for number in range(200)})) as tree:
         for number in range(200):
@@ -576,4 +627,4 @@ async def test_actors_on_many_hosts_at_once_leave_a_bounded_number_of_spare_ones
         await asyncio.sleep(0.5)
         assert len(asyncio.all_tasks()) > 300
         await asyncio.sleep(1)
-        assert len(asyncio.all_tasks()) < 100
+        assert len(asyncio.all_tasks()) < SPARE + 20
