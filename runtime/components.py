@@ -39,13 +39,10 @@ from ..actors import (
 )
 from .definitions import Component, Definition, current_caller
 from .errors import Crash, GreenroomError, StepTimedOut
-from .policies import Policies
 from .records import LLMCall
 
 MOST_PERFORMERS = 1000
 """Calls at once of a component that sets no `concurrency`."""
-
-_DEFAULTS = Policies()
 
 
 class Performing(Protocol):
@@ -80,8 +77,8 @@ class Inside:
 
     def __exit__(self, *error: object) -> None:
         """Take it back."""
-        for (variable, _), token in zip(self._settings, self._tokens, strict=True):
-            variable.reset(token)
+        for token in self._tokens:
+            token.var.reset(token)
 
 
 async def in_time(name: str, call: Callable[..., Any], arguments: dict[str, Any], timeout_s: float) -> Any:
@@ -128,7 +125,7 @@ class Performer(Actor["Invocation | None"]):
 
     def __init__(self, target: Definition[Any, Any]) -> None:
         self._name = target.name
-        self._timeout_s = _policies(target).timeout.attempt_s
+        self._timeout_s = target.policies.timeout.attempt_s
         self._perform: Callable[..., Any] = target.fn
 
     async def receive(self, message: Invocation | None) -> Answer | None:
@@ -194,7 +191,7 @@ class Pool:
         above: Callable[[], Supervisor],
         inside: Callable[[Any], Inside],
     ) -> None:
-        policies = _policies(target)
+        policies = target.policies
         holds = isinstance(target, Component) and target.resource is not None
         self._target = target
         self._performer = partial(Holder if holds else Performer, target)
@@ -316,7 +313,3 @@ def _canceled() -> bool:
     """Whether somebody has canceled the task that this is called in."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
-
-
-def _policies(target: Definition[Any, Any]) -> Policies:
-    return target.policies if isinstance(target, Component) else _DEFAULTS

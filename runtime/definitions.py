@@ -16,9 +16,11 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
+import msgspec
+
 from ..transports import Terms
 from .errors import DefinitionInvalid
-from .payload import parse_input, to_json
+from .payload import decoder_of, parse_input, to_json
 from .policies import ONCE, Cache, Policies, Rate, Retry, Timeout
 from .schedules import Schedule
 from .signature import Signature, parameters_of, signature_of
@@ -50,11 +52,22 @@ current_caller: ContextVar[Caller | None] = ContextVar("greenroom.caller", defau
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Definition(Generic[P, R]):
-    """A named async function with a signature."""
+    """A named async function with a signature.
+
+    Attributes:
+        name: unique among the definitions of its kind in a program; a component's is part of its steps' identity.
+        fn: the function (for a class: opens an instance, calls it, closes it).
+        summary: what its docstring says first.
+        policies: retry, timeout, cache, rate, concurrency; a workflow has none.
+        fallback: a value, or a component or async function of the same arguments, that answers when all
+            attempts have failed; `MISSING`: the error propagates.
+    """
 
     name: str
     fn: Callable[P, Awaitable[R]]
     summary: str = ""
+    policies: Policies = Policies()
+    fallback: object = MISSING
 
     @functools.cached_property
     def signature(self) -> Signature:
@@ -103,7 +116,23 @@ class Definition(Generic[P, R]):
 
     def encode(self, arguments: dict[str, Any]) -> bytes:
         """Arguments by name as canonical JSON."""
-        return to_json(arguments, f"an argument of {self.name}")
+        return to_json(arguments, self._argument)
+
+    def decode(self, result: msgspec.Raw) -> R:
+        """A recorded result as what the function returns.
+
+        Raises:
+            msgspec.ValidationError: it does not fit the type.
+        """
+        return cast(R, self._decoder.decode(result))
+
+    @functools.cached_property
+    def _argument(self) -> str:
+        return f"an argument of {self.name}"
+
+    @functools.cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        return decoder_of(self.signature.result)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it: inside a run as a step, elsewhere as the plain function."""
@@ -118,16 +147,9 @@ class Component(Definition[P, R]):
     """A reusable, idempotent, independently testable step.
 
     Attributes:
-        name: unique among the components of a program; part of its steps' identity.
-        fn: the function (for a class: opens an instance, calls it, closes it).
-        policies: retry, timeout, cache, rate, concurrency.
-        fallback: a value, or a component or async function of the same arguments, that answers when all
-            attempts have failed; `MISSING`: the error propagates.
         resource: the class whose instances the component's actors hold, for class components.
     """
 
-    policies: Policies = Policies()
-    fallback: object = MISSING
     resource: type[Any] | None = None
 
     def keyed(self, key: str) -> Callable[P, Awaitable[R]]:

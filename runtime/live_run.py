@@ -174,10 +174,13 @@ class LiveRun:
             left = await self._time_left(queued.timeout_s)
             if left is not None:
                 root.deadline = asyncio.get_running_loop().time() + left
-            with anyio.move_on_after(left) as timer:
+            if left is None:
                 ending = await self._live(root, queued.input)
-            if timer.cancelled_caught:
-                self._stop = self._stop or Stop.DEADLINE
+            else:
+                with anyio.move_on_after(left) as timer:
+                    ending = await self._live(root, queued.input)
+                if timer.cancelled_caught:
+                    self._stop = self._stop or Stop.DEADLINE
         self._keep_awake()
         while not await self._end(ending, queued):
             pass

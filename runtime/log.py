@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -46,17 +47,22 @@ BODY = ""
 
 def identify(scope: str, name: str, arguments: bytes, nth: int) -> str:
     """A step's identity by content: equal calls in one scope are told apart by their order alone."""
-    return _identity(name, scope.encode(), name.encode(), arguments, str(nth).encode())
+    return _identity(scope, name, arguments, str(nth).encode())
 
 
 def identify_by_key(scope: str, name: str, key: str) -> str:
     """A step's identity by an explicit key."""
-    return _identity(name, scope.encode(), name.encode(), b"key", key.encode())
+    return _identity(scope, name, b"key", key.encode())
 
 
-def _identity(name: str, *parts: bytes) -> str:
-    data = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+def _identity(scope: str, name: str, call: bytes, which: bytes) -> str:
+    data = b"%b%b%b%b%b" % (_within(scope, name), len(call).to_bytes(8), call, len(which).to_bytes(8), which)
     return f"{name}-{hashlib.blake2b(data, digest_size=8).hexdigest()}"
+
+
+@lru_cache(1024)
+def _within(scope: str, name: str) -> bytes:
+    return b"".join(len(part).to_bytes(8) + part for part in (scope.encode(), name.encode()))
 
 
 class Journal:

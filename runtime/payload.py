@@ -50,6 +50,11 @@ def from_json(data: bytes | msgspec.Raw, type_: Any) -> Any:
     return msgspec.json.decode(data, type=type_, dec_hook=_load)
 
 
+def decoder_of(type_: Any) -> msgspec.json.Decoder[Any]:
+    """What does `from_json` for one type again and again."""
+    return msgspec.json.Decoder(type_, dec_hook=_load)
+
+
 def parse_input(data: bytes, type_: Any, name: str) -> Any:
     """Like `from_json`, for what comes from outside: an error names the path and the expected type."""
     try:

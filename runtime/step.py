@@ -26,11 +26,10 @@ import msgspec
 
 from ..transports import Lane, Transport, digest
 from .components import Components
-from .definitions import MISSING, Component, Definition
+from .definitions import MISSING, Definition
 from .errors import PayloadInvalid, StepFailed, StepTimedOut, WaitTimedOut
 from .log import BODY, Journal, identify, identify_by_key
-from .payload import from_json, to_json
-from .policies import Policies
+from .payload import to_json
 from .records import (
     Failure,
     LLMCall,
@@ -48,8 +47,6 @@ from .tenure import Tenure
 from .trace import traceparent
 from .waits import ChildFailed, Wait, Waits
 from .writer import LogWriter
-
-_DEFAULTS = Policies()
 
 RESTART = "stream_reset"
 """The code of an error after which a step starts again, without counting it as failed: a stream that broke."""
@@ -86,7 +83,7 @@ class Attempt:
         self.parent = parent
         self.name = name
         self._steps = steps
-        self._calls: dict[tuple[str, bytes], int] = {}
+        self._calls: dict[tuple[str, str], int] = {}
         self.waiting = 0
         self.actor = ""
 
@@ -100,20 +97,21 @@ class Attempt:
     async def call(self, target: Definition[Any, Any], arguments: dict[str, Any], key: str | None) -> Any:
         """Make a call from inside this attempt a step of the run."""
         data = target.encode(arguments)
+        fingerprint = digest(data)
         if key is None:
-            step, nth = self._identify(target.name, data)
+            step, nth = self._identify(target.name, data, fingerprint)
         else:
             step, nth = identify_by_key(self.step, target.name, key), 1
-        return await self._steps.take(_Call(self, target, arguments, data, step, nth))
+        return await self._steps.take(_Call(self, target, arguments, fingerprint, step, nth))
 
     async def wait(self, wait: Wait) -> msgspec.Raw:
         """Make a wait from inside this attempt a step of the run."""
-        step, nth = self._identify(wait.name, wait.identity)
+        step, nth = self._identify(wait.name, wait.identity, digest(wait.identity))
         return await self._steps.wait(self, wait, step, nth)
 
-    def _identify(self, name: str, data: bytes) -> tuple[str, int]:
-        short = (name, data if len(data) <= 64 else digest(data).encode())
-        nth = self._calls[short] = self._calls.get(short, 0) + 1
+    def _identify(self, name: str, data: bytes, fingerprint: str) -> tuple[str, int]:
+        call = (name, fingerprint)
+        nth = self._calls[call] = self._calls.get(call, 0) + 1
         return identify(self.step, name, data, nth), nth
 
     async def show(self, record: OutputDelta | Status) -> None:
@@ -151,19 +149,14 @@ class Attempt:
 
 
 class _Call(msgspec.Struct, frozen=True):
-    """A call on its way to becoming a step."""
+    """A call on its way to becoming a step; `digest` is of its arguments."""
 
     parent: Attempt
     target: Definition[Any, Any]
     arguments: dict[str, Any]
-    data: bytes
+    digest: str
     step: str
     nth: int
-
-    @property
-    def policies(self) -> Policies:
-        """What surrounds the target; a workflow called inside a run has nothing."""
-        return self.target.policies if isinstance(self.target, Component) else _DEFAULTS
 
 
 class Steps:
@@ -206,7 +199,9 @@ class Steps:
         Raises:
             StepFailed: all its attempts failed, now or as recorded.
         """
-        await self._board(call.step)
+        if call.step in self._flights:
+            await self._board(call.step)
+        self._flights[call.step] = None
         try:
             if (spent := self.journal.spent.pop(call.step, None)) is not None:
                 charge(*spent)
@@ -227,7 +222,9 @@ class Steps:
         Raises:
             StepFailed: there was no result in time, or the run waited for failed.
         """
-        await self._board(step)
+        if step in self._flights:
+            await self._board(step)
+        self._flights[step] = None
         try:
             answer = self._recorded(step, wait.name)
             if answer is not None:
@@ -282,7 +279,6 @@ class Steps:
         while step in self._flights:
             landed = self._flights[step] = self._flights[step] or asyncio.get_running_loop().create_future()
             await asyncio.shield(landed)
-        self._flights[step] = None
 
     def _land(self, step: str) -> None:
         landed = self._flights.pop(step)
@@ -311,7 +307,7 @@ class Steps:
 
     def _decode(self, call: _Call, raw: msgspec.Raw) -> Any:
         try:
-            return from_json(raw, call.target.signature.result)
+            return call.target.decode(raw)
         except msgspec.ValidationError as error:
             raise PayloadInvalid(
                 f"the recorded result of {call.target.name} does not fit its return type: {error}; "
@@ -319,11 +315,11 @@ class Steps:
             ) from error
 
     async def _perform(self, call: _Call) -> Any:
-        if call.policies.cache is not None:
+        if call.target.policies.cache is not None:
             cached = await self._transport.cache_get(_cache_key(call))
             if cached is not None:
                 return await self._complete(call, await self._open(call), msgspec.Raw(cached), 0.0, "cache")
-        total_s = call.policies.timeout.total_s
+        total_s = call.target.policies.timeout.total_s
         if total_s is None:
             return await self._try(call, math.inf)
         now = await self._transport.now()
@@ -354,14 +350,16 @@ class Steps:
             except Exception as caught:
                 error = caught
             else:
-                if call.policies.cache is not None:
-                    await self._transport.cache_put(_cache_key(call), bytes(raw), ttl_s=call.policies.cache.ttl_s)
+                if call.target.policies.cache is not None:
+                    await self._transport.cache_put(
+                        _cache_key(call), bytes(raw), ttl_s=call.target.policies.cache.ttl_s
+                    )
                 return await self._complete(call, attempt, raw, time.perf_counter() - began, "component")
             if getattr(error, "code", None) == RESTART and restarts < MOST_RESTARTS:
                 restarts += 1
                 continue
             failed += 1
-            delay = call.policies.retry.delay(failed, error, self._rng)
+            delay = call.target.policies.retry.delay(failed, error, self._rng)
             if delay is None:
                 return await self._give_up(call, error)
             problem = describe(error, call.step)
@@ -385,7 +383,7 @@ class Steps:
                 name=call.target.name,
                 attempt=number,
                 scope=call.parent.step,
-                digest=digest(call.data),
+                digest=call.digest,
                 nth=call.nth,
             )
         )
@@ -393,7 +391,7 @@ class Steps:
         await self.writer.start(*records, ahead=self.journal.lost_leases > 0)
         if self.tenure.over:
             await self.tenure.held()
-        timeout_s = call.policies.timeout.attempt_s
+        timeout_s = call.target.policies.timeout.attempt_s
         return Attempt(self, call.step, number, call.parent, call.target.name, deadline, timeout_s)
 
     async def _complete(self, call: _Call, attempt: Attempt, raw: msgspec.Raw, seconds: float, source: str) -> Any:
@@ -407,7 +405,7 @@ class Steps:
         """All attempts failed: answer with the fallback if there is one, or record the failure and raise it."""
         step, attempt = call.step, self.journal.attempts.get(call.step, 0)
         records = self.journal.take_back(step)
-        fallback = call.target.fallback if isinstance(call.target, Component) else MISSING
+        fallback = call.target.fallback
         if fallback is not MISSING:
             problem = describe(error, step)
             self.writer.note(*records, StepRetrying(step=step, attempt=attempt, error=problem, delay_s=0.0))
@@ -421,7 +419,7 @@ class Steps:
 
 
 def _cache_key(call: _Call) -> str:
-    return f"step/{call.target.name}/{digest(call.data)}"
+    return f"step/{call.target.name}/{call.digest}"
 
 
 def describe(error: BaseException, step: str | None = None) -> Failure:

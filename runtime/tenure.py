@@ -24,7 +24,7 @@ class Tenure:
 
     def __init__(self, until: float) -> None:
         self._until = until
-        self._renewed = anyio.Event()
+        self._renewed: anyio.Event | None = None
 
     @property
     def over(self) -> bool:
@@ -34,10 +34,12 @@ class Tenure:
     def renew(self, until: float) -> None:
         """Hold on, until then."""
         self._until = until
-        self._renewed.set()
-        self._renewed = anyio.Event()
+        if self._renewed is not None:
+            self._renewed.set()
+            self._renewed = None
 
     async def held(self) -> None:
         """Return while the lease is held: at once, or when it was renewed. If it is lost, whoever waits is canceled."""
         while self.over:
+            self._renewed = self._renewed or anyio.Event()
             await self._renewed.wait()

@@ -241,7 +241,7 @@ class Waits:
         self._writer = writer
         self._runs = Runs(transport, workflows)
         self._changed = changed
-        self._news = anyio.Event()
+        self._news: anyio.Event | None = None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -275,8 +275,9 @@ class Waits:
 
     def hear(self) -> None:
         """Control records have come: whoever waits looks again."""
-        self._news.set()
-        self._news = anyio.Event()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
 
     @property
     def described(self) -> str:
@@ -324,6 +325,7 @@ class Waits:
             if left <= 0:
                 return None
             with self._noted(what, now, min(left, deadline - now)), anyio.move_on_after(left):
+                self._news = self._news or anyio.Event()
                 await self._news.wait()
         return found
 
