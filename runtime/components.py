@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial
@@ -291,7 +291,9 @@ class Components:
         self._surroundings = surroundings
         self._pools: dict[Definition[Any, Any], Pool] = {}
 
-    async def perform(self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Performing) -> Any:
+    def perform(
+        self, target: Definition[Any, Any], arguments: dict[str, Any], attempt: Performing
+    ) -> Coroutine[Any, Any, Any]:
         """Perform a call of any component.
 
         Raises:
@@ -302,7 +304,7 @@ class Components:
             same = any(known.name == target.name for known in self._pools)
             name = f"{target.name}#{len(self._pools)}" if same else target.name
             pool = self._pools[target] = Pool(target, name, self._supervisor, self.inside)
-        return await pool.perform(arguments, attempt)
+        return pool.perform(arguments, attempt)
 
     def inside(self, attempt: Any) -> Inside:
         """Make the context that code inside an attempt runs in: its scope, the router, who observes its calls."""

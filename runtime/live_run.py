@@ -149,13 +149,14 @@ class LiveRun:
         self.control = Ear(self._listen)
         self._listens = False
         self._scope = anyio.CancelScope()
-        self._loaded = anyio.Event()
+        self._loaded = False
         self._ended = False
         self._path = ""
 
     async def body(self, mailbox: Mailbox[Any]) -> None:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
         self._path = mailbox.path
+        await self._load()
         grown = asyncio.get_running_loop().call_later(EAR_S, self._open_ear)
         try:
             await self._execute()
@@ -163,7 +164,6 @@ class LiveRun:
             grown.cancel()
 
     async def _execute(self) -> None:
-        await self._load()
         queued = self.journal.queued
         assert queued is not None, "a log begins with run.queued"
         if queued.parent:
@@ -194,7 +194,6 @@ class LiveRun:
 
     async def _listen(self) -> None:
         """Read control records when hinted at."""
-        await self._loaded.wait()
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
                 if (await self._transport.run(self.run_id)).control_seq > self.writer.seen:
@@ -203,7 +202,7 @@ class LiveRun:
 
     async def poke(self, control_seq: int) -> None:
         """Say that control records stand up to this seq: a hint may have been lost."""
-        if self._loaded.is_set() and control_seq > self.writer.seen:
+        if self._loaded and control_seq > self.writer.seen:
             await self.writer.read_control()
 
     def drain(self) -> None:
@@ -244,7 +243,7 @@ class LiveRun:
                 self.journal.apply(decode(stored))
                 after = stored.seq
         self.writer.seen = self.journal.control_seq
-        self._loaded.set()
+        self._loaded = True
 
     async def _open(self) -> Attempt:
         """Append that this worker has the run now, and take back what the body had shown before."""

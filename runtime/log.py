@@ -187,6 +187,8 @@ class Journal:
 
     def take_back(self, step: str) -> list[OutputReset]:
         """Forget what a dead attempt had shown, and what steps inside it had that came to no result; how to say so."""
+        if step not in self.shown and step not in self._inner:
+            return []
         resets = [OutputReset(step=step, attempt=self.shown.pop(step))] if step in self.shown else []
         return resets + self.take_back_inside(step)
 

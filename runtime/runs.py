@@ -321,12 +321,17 @@ class Runs:
             WaitTimedOut: it goes on after `timeout_s` seconds.
             RunNotFound: no such run.
         """
+        if timeout_s is None:
+            return await self._ended(run_id)
         with anyio.move_on_after(timeout_s):
-            async with self.transport.watch(end_topic(run_id)) as watch:
-                while not (run := await self.transport.run(run_id)).state.terminal:
-                    await watch.wait(POLL_S)
-            return await self.view_of(run)
+            return await self._ended(run_id)
         raise WaitTimedOut(f"run {run_id} has not ended within {timeout_s} s: it goes on; ask again later")
+
+    async def _ended(self, run_id: str) -> RunView:
+        async with self.transport.watch(end_topic(run_id)) as watch:
+            while not (run := await self.transport.run(run_id)).state.terminal:
+                await watch.wait(POLL_S)
+        return await self.view_of(run)
 
     async def result(self, run_id: str, timeout_s: float | None = None) -> bytes:
         """The run's result as JSON, once it has one.

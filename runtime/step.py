@@ -262,17 +262,15 @@ class Steps:
         return ended.result
 
     def _begin(self, parent: Attempt) -> None:
-        """A step begins to be at work, and who called it is idle meanwhile."""
-        self.waits.work()
+        """A step begins to be at work; so who called it, unless it waits for others too, is not any more."""
         parent.waiting += 1
-        if parent.waiting == 1:
-            self.waits.rest()
+        if parent.waiting > 1:
+            self.waits.work()
 
     def _cease(self, parent: Attempt) -> None:
         parent.waiting -= 1
-        if parent.waiting == 0:
-            self.waits.work()
-        self.waits.rest()
+        if parent.waiting:
+            self.waits.rest()
 
     async def _board(self, step: str) -> None:
         """Wait until no other call with this identity (by key) is under way: they go one after the other."""
@@ -376,19 +374,17 @@ class Steps:
     async def _open(self, call: _Call, deadline: float = math.inf) -> Attempt:
         """Begin the next attempt: take back what the last one had shown, and say so in the log before it runs."""
         number = self.journal.attempts.get(call.step, 0) + 1
-        records: list[Record] = [*self.journal.take_back(call.step)]
-        records.append(
-            StepStarted(
-                step=call.step,
-                name=call.target.name,
-                attempt=number,
-                scope=call.parent.step,
-                digest=call.digest,
-                nth=call.nth,
-            )
+        resets = self.journal.take_back(call.step)
+        started = StepStarted(
+            step=call.step,
+            name=call.target.name,
+            attempt=number,
+            scope=call.parent.step,
+            digest=call.digest,
+            nth=call.nth,
         )
         self.journal.begin(call.step, call.parent.step, number)
-        await self.writer.start(*records, ahead=self.journal.lost_leases > 0)
+        await self.writer.start(*resets, started, ahead=self.journal.lost_leases > 0)
         if self.tenure.over:
             await self.tenure.held()
         timeout_s = call.target.policies.timeout.attempt_s

@@ -25,7 +25,7 @@ log should tell which step kills workers: a run that has lost one writes its sta
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import msgspec
@@ -92,6 +92,7 @@ class LogWriter(Actor[Exception]):
         self._appender = appender
         self._loop = asyncio.get_running_loop()
         self._behind: list[Record] = []
+        self._behind_chars = 0
         self._starts = False
         self._writes: list[Write] = []
         self._flying: list[Write] = []
@@ -137,13 +138,13 @@ class LogWriter(Actor[Exception]):
         if self._behind and not self.ended:
             self.note()
 
-    async def begin(self, *records: Record) -> None:
+    def begin(self, *records: Record) -> Awaitable[bool]:
         """Append a lease's first records, interrupted or not."""
-        await self._ask(records, first=True)
+        return self._ask(records, first=True)
 
-    async def write(self, *records: Record) -> None:
-        """Append these and return when they are durable."""
-        await self._ask(self._drain(records))
+    def write(self, *records: Record) -> Awaitable[bool]:
+        """Append these; wait until they are durable."""
+        return self._ask(self._drain(records))
 
     async def end(self, *records: Record, to: Transition) -> bool:
         """Append a lease's last records and give it up, interrupted or not.
@@ -158,6 +159,7 @@ class LogWriter(Actor[Exception]):
         while self._pending_chars > PENDING_CHARS:
             self._room = self._room or anyio.Event()
             await self._room.wait()
+        self._behind_chars += len(delta.text)
         last = self._behind[-1] if self._behind else None
         if isinstance(last, OutputDelta) and (last.step, last.attempt) == (delta.step, delta.attempt):
             delta = msgspec.structs.replace(last, text=last.text + delta.text)
@@ -216,10 +218,12 @@ class LogWriter(Actor[Exception]):
                 self._room.set()
                 self._room = None
 
-    async def _ask(self, records: Sequence[Record], to: Transition | None = None, *, first: bool = False) -> bool:
+    def _ask(
+        self, records: Sequence[Record], to: Transition | None = None, *, first: bool = False
+    ) -> asyncio.Future[bool]:
         done: asyncio.Future[bool] = self._loop.create_future()
         self._put(Write(list(map(encode, records)), done, to, first))
-        return await done
+        return done
 
     def _put(self, write: Write) -> None:
         self._writes.append(write)
@@ -241,7 +245,8 @@ class LogWriter(Actor[Exception]):
         if not self._behind:
             return records
         behind, self._behind = self._behind, []
-        self._pending_chars += sum(len(record.text) for record in behind if isinstance(record, OutputDelta))
+        self._pending_chars += self._behind_chars
+        self._behind_chars = 0
         return [*behind, *records]
 
 
