@@ -146,10 +146,11 @@ def child_spec(spec: AnySpec) -> ChildSpec[Any]:
 
 def takes_mailbox(start: Callable[..., Any]) -> bool:
     """Tell a function actor from a function that makes a class actor, by its parameters."""
+    if type(start) is FunctionType and not start.__dict__ and not start.__kwdefaults__:  # a signature costs 10 us
+        code = start.__code__
+        return bool(code.co_flags & inspect.CO_COROUTINE) or code.co_argcount > len(start.__defaults__ or ())
     if inspect.iscoroutinefunction(start):
         return True
-    if type(start) is FunctionType and not start.__dict__ and not start.__kwdefaults__:  # a signature costs 10 us
-        return start.__code__.co_argcount > len(start.__defaults__ or ())
     try:
         inspect.signature(start).bind()
     except TypeError:

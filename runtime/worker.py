@@ -129,7 +129,7 @@ class Worker:
         self._workflows = workflows
         self._rng = random.Random(settings.seed)  # noqa: S311 - jitter
         self._runs: dict[str, LiveRun] = {}
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
         self._ready = anyio.Event()
         self._root: Supervisor
         self._router = router if isinstance(router, Router) else Router(router or RouterConfig.from_env(os.environ))
@@ -199,11 +199,17 @@ class Worker:
 
     async def _emptied(self) -> None:
         while self._runs:
-            await self._changed.wait()
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait until a run has ended."""
+        self._changed = self._changed or anyio.Event()
+        await self._changed.wait()
 
     def _notice(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _ended(self, run_id: str) -> None:
         if self._exporter is not None:
@@ -231,7 +237,7 @@ class Worker:
             while not self.draining:
                 free = min(CLAIM_AT_ONCE, self._settings.capacity - len(self._runs))
                 if free <= 0:
-                    await self._changed.wait()
+                    await self._change()
                     continue
                 asked = anyio.current_time()
                 try:
