@@ -21,11 +21,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
 
+from greenroom.runtime.cli.process import live
 from greenroom.runtime.gateway import serve_gateway
 from greenroom.runtime.router import Deployment, Limits, Router, RouterConfig, Secret
 from greenroom.runtime.router.connections import Connections
@@ -184,4 +186,4 @@ async def _serve(bare_url: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))
+    live(partial(_serve, sys.argv[1], int(sys.argv[2])))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
-from importlib.util import find_spec
 
 import anyio
 
@@ -21,14 +19,12 @@ from ..runs import outcome
 from ..settings import WorkerSettings
 from .input import read_input
 from .output import give, say
+from .process import collect_rarely, live
 from .screen import Screen
 from .signals import told_to_stop
 from .store import must_be_shared
 from .target import equip, load_runtime, settle
 from .views import as_json, run_as_json
-
-GARBAGE = 10_000
-"""Objects made, and not done with, before the collector of a process looks at the youngest; by default 700."""
 
 HASTE_S = 1.0
 """How long `run` and `dev` wait for steps under way when they end, seconds: somebody is waiting."""
@@ -96,10 +92,10 @@ def serve(options: Namespace) -> int:
 
     async def main() -> None:
         async with told_to_stop("stopping; once more to stop at once"), runtime:
-            _collect_rarely()
+            collect_rarely()
             await _serve(runtime, settings, options)
 
-    anyio.run(main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    live(main)
     return 0
 
 
@@ -131,7 +127,7 @@ def worker(options: Namespace) -> int:
             runtime,
             runtime.worker(replace(own, name=options.name or own.name)) as at_work,
         ):
-            _collect_rarely()
+            collect_rarely()
             if not options.quiet:
                 say(f"worker {at_work.name} on {runtime.store}")
             async with anyio.create_task_group() as group:
@@ -140,15 +136,8 @@ def worker(options: Namespace) -> int:
                 await told.wait()
                 group.cancel_scope.cancel()
 
-    anyio.run(main)
+    live(main)
     return 0
-
-
-def _collect_rarely() -> None:
-    """Leave out what is loaded, and look less often: runs and readers come in hundreds, which took much of the time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE, 10, 10)
 
 
 async def _serve_metrics(runtime: Runtime, settings: Settings, options: Namespace) -> None:
@@ -183,7 +172,7 @@ def dev(options: Namespace) -> int:
             await _serve(runtime, settings, options)
             group.cancel_scope.cancel()
 
-    anyio.run(main)
+    live(main)
     return 0
 
 

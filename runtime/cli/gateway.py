@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import anyio
-
 from ...transports import open_transport
 from ..gateway import Keys, serve_gateway
 from ..gateway.keys import new_key
 from ..router import MissingKey, Router, RouterConfig
 from .output import give, say
+from .process import live
 from .signals import told_to_stop
 from .target import settle
 
@@ -48,7 +47,7 @@ def gateway(options: Namespace) -> int:
             give(f"export OPENAI_BASE_URL={url}")
             await told.wait()
 
-    anyio.run(main)
+    live(main)
     return 0
 
 
