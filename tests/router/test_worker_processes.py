@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -17,13 +14,11 @@ from benchmarks.routing.bursts import Control
 from benchmarks.routing.providers import providers
 from benchmarks.routing.workers import burst
 from greenroom.runtime.router import Router
-from greenroom.runtime.router.share import LEASE_S
 from greenroom.transports import open_transport
 
 from .holder import BODY, config
 
 HOLDER = Path(__file__).with_name("holder.py")
-SPENDER = Path(__file__).with_name("spender.py")
 PATIENCE_S = 50.0
 
 
@@ -72,33 +67,3 @@ async def test_a_killed_workers_places_are_used_by_another(tmp_path: Path, anyio
                     assert statuses == [200] * 4
             finally:
                 holder.kill()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_a_stopped_worker_that_goes_on_spends_nothing_that_was_given_to_others(tmp_path: Path) -> None:
-    """SIGSTOP for longer than its lease, twice, while another one uses all that there is; the provider refuses none."""
-    with providers(60.0, 1) as ((base_url, _), control), contextlib.ExitStack() as stack:
-        watch = Control(control)
-        watch.begin([])
-        command = [sys.executable, str(SPENDER), f"sqlite:///{tmp_path / 'limits.db'}", base_url]
-        spenders = [
-            stack.enter_context(subprocess.Popen([*command, name, pause_s], stdout=subprocess.PIPE, text=True))
-            for name, pause_s in (("stopped", "1"), ("other", "0"))
-        ]
-        for spender in spenders:
-            stack.callback(spender.kill)
-        stopped, other = (spender.stdout for spender in spenders)
-        assert stopped is not None
-        assert other is not None
-        for _ in range(3):
-            assert [stopped.readline() for _ in range(30)] == ["200\n"] * 30
-            spenders[0].send_signal(signal.SIGSTOP)
-            until = time.monotonic() + LEASE_S + 1.5
-            while time.monotonic() < until:
-                assert other.readline() == "200\n"
-            spenders[0].send_signal(signal.SIGCONT)
-        assert [stopped.readline() for _ in range(60)] == ["200\n"] * 60
-        outcome = watch.outcome(0.0, 0, 0.0)
-    assert (outcome.refused, outcome.over_limit_windows) == (0, 0)
-    assert outcome.requests > 400
