@@ -188,9 +188,8 @@ class RedisTransport:
         return self._writes.script(scripts.append, now, heads, bodies, self._nonce(), b"%d" % row_wanted)
 
     async def may_append(self, lease: Lease, *, seen: int) -> bool:
-        return await self._may_append.ask(
-            _text(lease.run_id), _text(self._owner(lease)), b"%d" % lease.fence, b"%d" % seen
-        )
+        about = (_text(lease.run_id), _text(self._owner(lease)), b"%d" % lease.fence, b"%d" % seen)
+        return await self._may_append.ask(*about) and not self._session.ended(lease.owner)
 
     def _owner(self, lease: Lease) -> str:
         """Return who holds a lease; nobody if its session has ended."""

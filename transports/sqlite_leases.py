@@ -123,7 +123,8 @@ class Glances:
 
     def _look(self) -> None:
         asked, self._asked = self._asked, []
-        self._looking, self._crowded = False, len(asked) > self._crowded
+        self._looking = False
+        self._crowded = len(asked) > 1 if self._crowded else bool(asked)  # the first one was answered, or is among them
         if not asked:
             return
         run_ids = json.dumps([lease.run_id for lease, _, _ in asked])

@@ -17,9 +17,21 @@ from . import scenes
 from .conftest import House, Visitor, expecting, open_house, raw, visiting
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Page
+    from playwright.async_api import Browser, Locator, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+async def writing(house: House, visitor: Visitor) -> tuple[str, Page, Locator]:
+    """A run that has written a word, the page that shows it, and where."""
+    run = await house.start()
+    await house.claim(run)
+    await house.append(run, scenes.begin("write"))
+    await house.say(run, "one ")
+    page = await visitor.page(house.at(f"?run={run}&view=output"))
+    text = page.get_by_role("region", name="Text")
+    await expecting(text).to_have_text("one")
+    return run, page, text
 
 
 async def fold_of(page: Page, run: str) -> dict[str, Any]:
@@ -71,13 +83,7 @@ async def test_a_run_is_followed_live_and_resets_are_applied(house: House, visit
 async def test_a_page_that_is_loaded_again_in_mid_stream_keeps_the_text_and_goes_on(
     house: House, visitor: Visitor
 ) -> None:
-    run = await house.start()
-    await house.claim(run)
-    await house.append(run, scenes.begin("write"))
-    await house.say(run, "one ")
-    page = await visitor.page(house.at(f"?run={run}&view=output"))
-    text = page.get_by_role("region", name="Text")
-    await expecting(text).to_have_text("one")
+    run, page, text = await writing(house, visitor)
     await page.reload()
     await expecting(text).to_have_text("one")
     await house.say(run, "two ", "three")
@@ -228,13 +234,7 @@ async def test_five_thousand_steps_that_come_while_it_is_watched_are_drawn_a_scr
 
 
 async def test_a_paused_page_stays_as_it_is_and_catches_up(house: House, visitor: Visitor) -> None:
-    run = await house.start()
-    await house.claim(run)
-    await house.append(run, scenes.begin("write"))
-    await house.say(run, "one ")
-    page = await visitor.page(house.at(f"?run={run}&view=output"))
-    text = page.get_by_role("region", name="Text")
-    await expecting(text).to_have_text("one")
+    run, page, text = await writing(house, visitor)
     await page.get_by_role("button", name="Pause").click()
     await expecting(page.get_by_text("Paused:")).to_be_visible()
     await house.say(run, "two")
