@@ -9,6 +9,7 @@ first, so that a refused operation has written nothing).
 
 from __future__ import annotations
 
+import itertools
 import math
 import secrets
 import sqlite3
@@ -30,21 +31,19 @@ from .errors import (
 )
 from .hints import Board
 from .reservoirs import draw
+from .sqlite_appends import WORDS, Glances, append_all
 from .sqlite_engine import Engine, Statistics
-from .sqlite_leases import Glances, Leases, refusals
 from .sqlite_rows import (
     LIVE,
     ONE,
     RECORD,
     RUN,
     Known,
-    advance,
     decode_lane,
     encode_lane,
     get,
     insert,
     insert_runs,
-    leave,
     lend,
     move,
     post,
@@ -53,7 +52,7 @@ from .sqlite_rows import (
     values_of,
 )
 from .sqlite_turns import heads, keep_buckets, keep_reservoir, lanes_due, reservoir_of, soonest, turns_of
-from .transitions import claimed, left, posted, queued
+from .transitions import claimed, posted, queued
 from .values import (
     Append,
     Claim,
@@ -88,7 +87,6 @@ class SqliteTransport:
         self._engine = engine
         self._board = board
         self._clock = clock
-        self._leases = Leases(engine)
         self._glances = Glances(engine)
 
     def statistics(self) -> Statistics:
@@ -102,7 +100,7 @@ class SqliteTransport:
         return await self._engine.write_each(self._create, new)
 
     def _create(self, db: sqlite3.Connection, news: Sequence[NewRun]) -> list[tuple[Run, bool] | TransportError]:
-        """Look whether they are known by two statements, and write those that are not by two: see `_append`."""
+        """Look whether they are known by two statements, and write those that are not by two: see `many`."""
         now = self._clock()
         known = Known(db, news)
         answers: list[tuple[Run, bool] | TransportError] = []
@@ -126,7 +124,7 @@ class SqliteTransport:
             self._engine.touch(READY, log_topic(new.run_id))
             answers.append((run, True))
         insert_runs(db, runs)
-        self._engine.wrote(insert(db, records))
+        insert(db, records)
         if tags:
             db.executemany("INSERT OR IGNORE INTO tags SELECT ?, number FROM runs WHERE run_id = ?", tags)
         return answers
@@ -135,45 +133,29 @@ class SqliteTransport:
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
         def work(db: sqlite3.Connection) -> Run:
-            (refusal,) = self._append(db, [Append(lease, entries, to, seen)])
+            (refusal,) = append_all(db, [Append(lease, entries, to, seen)], self._clock())
             if refusal is not None:
                 raise refusal
+            self._touch([Append(lease, entries, to, seen)])
             return get(db, lease.run_id)
 
         return await self._engine.write(work)
 
     async def append_all(self, appends: Sequence[Append]) -> list[TransportError | None]:
-        return await self._engine.write(lambda db: self._append(db, appends))
+        return await self._engine.write_each(self._append, appends, alone=True)
 
-    def _append(self, db: sqlite3.Connection, appends: Sequence[Append]) -> list[TransportError | None]:
-        """Check all of them by one statement, and write what passes by two: each statement costs the thread a wait."""
-        now = self._clock()
-        heads = self._leases.heads(db, [append.lease.run_id for append in appends])
-        refused = refusals(db, appends, heads)
-        topics: list[str] = []
-        rows: list[Any] = []
-        seqs: list[Any] = []
-        ends: list[Any] = []
-        for append, refusal in zip(appends, refused, strict=True):
-            if refusal is not None:
-                continue
-            run_id = append.lease.run_id
-            head = heads[run_id]
-            rows += rows_of(run_id, head.seq, now, append.entries)
-            head.seq += len(append.entries)
-            topics.append(log_topic(run_id))
-            if append.to is None:
-                seqs += (run_id, head.seq, now)
-            else:
-                state, due, waiting_on = left(append.to, head.control_seq, now)
-                ends += (run_id, head.seq, now, state.value, due, waiting_on, now if state.terminal else None)
-                topics += (READY, end_topic(run_id))
-                self._leases.forget(run_id)
-        self._engine.wrote(insert(db, rows))
-        advance(db, seqs)
-        leave(db, ends)
-        self._engine.touch(*topics)
-        return refused
+    def _append(
+        self, db: sqlite3.Connection, several: Sequence[Sequence[Append]]
+    ) -> list[list[TransportError | None] | TransportError]:
+        appends = [append for some in several for append in some]
+        refused = iter(append_all(db, appends, self._clock()))
+        self._touch(appends)
+        return [list(itertools.islice(refused, len(some))) for some in several]
+
+    def _touch(self, appends: Sequence[Append]) -> None:
+        self._engine.touch(*[log_topic(append.lease.run_id) for append in appends])
+        if ends := [end_topic(append.lease.run_id) for append in appends if append.to is not None]:
+            self._engine.touch(READY, *ends)
 
     async def may_append(self, lease: Lease, *, seen: int) -> bool:
         return await self._glances.may_append(lease, seen)
@@ -184,10 +166,9 @@ class SqliteTransport:
             if run.state.terminal:
                 raise RunEnded(run_id, run.state)
             now = self._clock()
-            self._engine.wrote(insert(db, rows_of(run_id, run.seq, now, entries, control=True)))
+            insert(db, rows_of(run_id, run.seq, now, entries, control=True))
             run = posted(run, len(entries), now)
             post(db, run)
-            self._leases.forget(run_id)
             self._engine.touch(READY, log_topic(run_id), control_topic(run_id))
             return run
 
@@ -258,7 +239,6 @@ class SqliteTransport:
                 rows += (run.run_id, owner, leased.fence, leased.due, now)
                 if leased.lane != run.lane:
                     move(db, leased)
-                self._leases.take(leased)
                 claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=leased.fence), leased))
             lend(db, rows)
             keep_buckets(db, turns)
@@ -410,7 +390,7 @@ async def open_sqlite(
     if str(path) == ":memory:":
         raise StoreUnavailable(f"{url} would be another database to each connection: use memory://")
     board = Board()
-    engine = Engine(path, board)
+    engine = Engine(path, board, WORDS)
     try:
         yield SqliteTransport(engine, board, url, clock)
     finally:

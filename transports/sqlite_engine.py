@@ -70,18 +70,23 @@ BATCH = 1000
 READS = 20
 """Reads that are answered together at most, so that the first need not wait long."""
 
+STATE = "SELECT data_version, (SELECT coalesce(max(number), 0) FROM records) FROM pragma_data_version"
+"""A number that changes when another connection commits, and the last record's."""
+
 log = logging.getLogger("greenroom.sqlite")
 
 
 class Operation(NamedTuple):
     """An operation that waits for its thread.
 
-    With an item it is done together with its neighbours of the same work, which is given all of their items.
+    With an item it is done together with its neighbours of the same work, which is given all of their items; `alone`,
+    if nothing else waits, by one statement without a transaction around it.
     """
 
     work: Callable[..., Any]
     future: asyncio.Future[Any]
     item: Any = None
+    alone: bool = False
 
 
 class Answer(NamedTuple):
@@ -144,26 +149,22 @@ class Engine:
     Args:
         path: the database; made if it is not there.
         board: who is hinted of what is written.
-
-    Attributes:
-        others: changes whenever what was known of the file may no longer hold: another process has written to it, or
-            a transaction was taken back. For the writing thread.
+        words: what the writing connection is to know besides the schema.
 
     Raises:
         StoreUnavailable: the file cannot be opened; says why and what to do.
     """
 
-    def __init__(self, path: Path, board: Board) -> None:
+    def __init__(self, path: Path, board: Board, words: str = "") -> None:
         self._path = path
         self._board = board
         self._loop = asyncio.get_running_loop()
-        self._version, self._last, self._heard = 0, 0, 0.0
-        self.others = 0
+        self._version, self._last, self._looked, self._heard = 0, 0, 0.0, 0.0
         self._writer = connect(path)
         try:
             prepare(self._writer, path)
-            self._see()
-            self._writer.execute("PRAGMA busy_timeout = 0")
+            self._version, self._last = self._writer.execute(STATE).fetchone()
+            self._writer.executescript(f"PRAGMA busy_timeout = 0;{words}")
             self._reader, self._glancer = connect(path, read_only=True), connect(path, read_only=True, busy_s=0.0)
         except BaseException as error:
             self._writer.close()
@@ -194,14 +195,22 @@ class Engine:
         done: R = await self._ask(self._writes, work)
         return done
 
-    async def write_each(self, work: Callable[[sqlite3.Connection, list[T]], list[R | TransportError]], item: T) -> R:
+    async def write_each(
+        self, work: Callable[[sqlite3.Connection, list[T]], list[R | TransportError]], item: T, *, alone: bool = False
+    ) -> R:
         """Do this for the item in the next transaction, at once for all that wait; return when that is committed.
+
+        Args:
+            work: is given all items. Returns for each what comes of it, or why it is refused.
+            item: what it is done for.
+            alone: whether the work may be tried without a transaction, where nothing else waits. It is then one
+                statement, or raises sqlite3.Error, has written nothing, and is done again in a transaction.
 
         Raises:
             StoreUnavailable: it could not be committed.
             TransportError: what the work returned for this item.
         """
-        done: R = await self._ask(self._writes, work, item)
+        done: R = await self._ask(self._writes, work, item, alone)
         return done
 
     async def read(self, work: Work[R]) -> R:
@@ -218,10 +227,6 @@ class Engine:
             return self._glancer.execute(sql, values).fetchone()
         except sqlite3.Error:
             return None
-
-    def wrote(self, number: int) -> None:
-        """From within a write: this is the number of the last record that was written; 0 for none."""
-        self._last = number or self._last
 
     def touch(self, *topics: str) -> None:
         """From within a write: hint these once it is committed."""
@@ -252,11 +257,11 @@ class Engine:
             for thread in self._threads:
                 thread.join()
 
-    async def _ask(self, line: Line, work: Callable[..., Any], item: Any = None) -> Any:
+    async def _ask(self, line: Line, work: Callable[..., Any], item: Any = None, alone: bool = False) -> Any:
         if not self._open:
             raise StoreUnavailable(f"{self._path} was closed by this process: use a store only within its 'async with'")
         future: asyncio.Future[Any] = self._loop.create_future()
-        line.add(Operation(work, future, item))
+        line.add(Operation(work, future, item, alone))
         return await future
 
     # The reading thread
@@ -286,14 +291,28 @@ class Engine:
             batch = self._writes.take(BATCH, self._pause() if self._board.watched else None)
             over = Word.END in batch
             if operations := [item for item in batch if isinstance(item, Operation)]:
-                self._commit(operations)
+                if not self._tried(operations):
+                    self._commit(operations)
                 if self._in_company():
                     time.sleep(ROOM_S)
-            else:
+            if not operations or time.monotonic() - self._looked > self._pause():
                 with suppress(sqlite3.Error):
                     self._look()
         self._writer.close()
         self._loop.call_soon_threadsafe(self._ended[1].set)
+
+    def _tried(self, operations: Sequence[Operation]) -> bool:
+        """Do these by one statement, if that is all they are; False if nothing of it was done."""
+        first = operations[0]
+        if not first.alone or any(operation.work != first.work for operation in operations):
+            return False
+        self._touched = []
+        try:
+            answers = list(self._attempt(first.work, operations))
+        except sqlite3.Error:
+            return False
+        self._committed(answers)
+        return True
 
     def _commit(self, operations: Sequence[Operation]) -> None:
         """Do these in one transaction; if one of them breaks, each in its own, so that it alone hears of it."""
@@ -303,17 +322,13 @@ class Engine:
         except sqlite3.Error as error:
             self._fail(operations, error)
             return
-        known = self._last
         try:
             self._look()
-            known = self._last
             answers: list[Answer] = []
             for work, alike in itertools.groupby(operations, attrgetter("work")):
                 answers += self._attempt(work, list(alike))
             self._writer.execute("COMMIT")
         except Exception as error:  # as above
-            self._last = known
-            self.others += 1
             with suppress(sqlite3.Error):
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
@@ -323,7 +338,10 @@ class Engine:
             for operation in operations:
                 self._commit([operation])
             return
-        self._operations += len(operations)
+        self._committed(answers)
+
+    def _committed(self, answers: Sequence[Answer]) -> None:
+        self._operations += len(answers)
         self._commits += 1
         self._loop.call_soon_threadsafe(self._answer, answers, self._touched)
 
@@ -339,7 +357,7 @@ class Engine:
                     raise
             time.sleep(ASK_S)
 
-    def _attempt(self, work: Callable[..., Any], alike: list[Operation]) -> Iterator[Answer]:
+    def _attempt(self, work: Callable[..., Any], alike: Sequence[Operation]) -> Iterator[Answer]:
         if alike[0].item is not None:
             found = work(self._writer, [operation.item for operation in alike])
             for operation, answer in zip(alike, found, strict=True):
@@ -381,21 +399,17 @@ class Engine:
         """Whether other processes write too, as of late."""
         return time.monotonic() - self._heard < FADE_S
 
-    def _see(self) -> None:
-        """Take what is there now as known."""
-        (self._version,) = self._writer.execute("PRAGMA data_version").fetchone()
-        (self._last,) = self._writer.execute("SELECT coalesce(max(number), 0) FROM records").fetchone()
-
     def _look(self) -> None:
         """Hint the topics of what other processes have appended; `data_version` changes with their commits alone.
 
         A commit without records (a heartbeat, a draw) makes no run claimable, but for `unpin`: that is found in time.
         """
-        (version,) = self._writer.execute("PRAGMA data_version").fetchone()
+        self._looked = time.monotonic()
+        version, last = self._writer.execute(STATE).fetchone()
         if version == self._version:
+            self._last = last  # it is this process's own
             return
-        self._version, self._heard = version, time.monotonic()
-        self.others += 1
+        self._version, self._heard = version, self._looked
         if WAL_RESET_BUG and not self._warned:
             self._warned = True
             log.warning("%s is written to by several processes: %s", self._path, WAL_RESET_BUG)

@@ -21,8 +21,8 @@ RUN = (
 
 ONE = f"SELECT {RUN} FROM runs WHERE run_id = ?"
 
-SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
-"""How many rows one statement writes."""
+MOST = 1024
+"""Rows that one statement writes at most."""
 
 KNOWN = (
     f"SELECT digest, {RUN} FROM runs WHERE run_id IN (SELECT value FROM json_each(?))"
@@ -155,14 +155,19 @@ class Known:
             self._runs[run.key] = digest, run
 
 
+GIVEN = ") AS v WHERE v.column1 IS NOT NULL"
+"""The end of an insertion that passes by rows of nulls."""
+
+
 def insert_runs(db: sqlite3.Connection, values: list[Any]) -> None:
     """Write new runs: for each the values of `RUN`, and its digest."""
-    _many(db, f"INSERT INTO runs ({RUN}, digest) VALUES ", "", values, 16)
+    many(db, f"INSERT INTO runs ({RUN}, digest) SELECT * FROM (VALUES ", GIVEN, values, 16)
 
 
-def insert(db: sqlite3.Connection, values: list[Any]) -> int:
-    """Write records: for each its run, seq, time, kind, whether it is control, body; return the last one's number."""
-    return _many(db, "INSERT INTO records (run_id, seq, ts, kind, control, body) VALUES ", "", values, 6)
+def insert(db: sqlite3.Connection, values: list[Any]) -> None:
+    """Write records: for each its run, seq, time, kind, whether it is control, body."""
+    begin = "INSERT INTO records (run_id, seq, ts, kind, control, body) SELECT * FROM (VALUES "
+    many(db, begin, GIVEN, values, 6)
 
 
 def rows_of(run_id: str, seq: int, now: float, entries: Sequence[Entry], *, control: bool = False) -> list[Any]:
@@ -174,47 +179,33 @@ def rows_of(run_id: str, seq: int, now: float, entries: Sequence[Entry], *, cont
     return rows
 
 
-def advance(db: sqlite3.Connection, values: list[Any]) -> None:
-    """Write what appends alone change in runs' rows, which no index has: for each run its id, seq, and the time."""
-    end = ") UPDATE runs SET seq = v.seq, updated = v.now FROM v WHERE runs.run_id = v.run_id"
-    _many(db, "WITH v (run_id, seq, now) AS (VALUES ", end, values, 3)
-
-
-def leave(db: sqlite3.Connection, values: list[Any]) -> None:
-    """Write what becomes of runs whose lease is given up: their id, seq, the time, state, due, waiting_on, ended."""
-    begin = "WITH v (run_id, seq, now, state, due, waiting_on, ended) AS (VALUES "
-    end = (
-        ") UPDATE runs SET seq = v.seq, updated = v.now, state = v.state, due = v.due, owner = NULL,"
-        " waiting_on = v.waiting_on, ended = v.ended FROM v WHERE runs.run_id = v.run_id"
-    )
-    _many(db, begin, end, values, 7)
-
-
 def lend(db: sqlite3.Connection, values: list[Any]) -> None:
     """Write claims: for each run its id, owner, fence, due, and the time."""
     end = (
         ") UPDATE runs SET state = 'running', owner = v.owner, fence = v.fence, due = v.due, updated = v.now,"
         " waiting_on = NULL FROM v WHERE runs.run_id = v.run_id"
     )
-    _many(db, "WITH v (run_id, owner, fence, due, now) AS (VALUES ", end, values, 5)
+    many(db, "WITH v (run_id, owner, fence, due, now) AS (VALUES ", end, values, 5)
 
 
-def _many(db: sqlite3.Connection, begin: str, end: str, values: list[Any], width: int) -> int:
-    """Say it for many rows at once, in statements of few sizes, so that they stay prepared; return the last row's id.
+def many(db: sqlite3.Connection, begin: str, end: str, values: list[Any], width: int) -> None:
+    """Say it for many rows in one statement, filled up with rows of nulls that it has to pass by.
 
-    Few statements: after each of them the writing thread waits until the interpreter is free again.
+    One statement, because after each of them the writing thread waits until the interpreter is free again; of few
+    sizes, so that they stay prepared.
     """
-    at, last = 0, 0
-    while at < len(values):
-        rows = next(size for size in SIZES if size * width <= len(values) - at)
-        last = db.execute(f"{begin}{_places(rows, width)}{end}", values[at : at + rows * width]).lastrowid or 0
-        at += rows * width
-    return last
+    for at in range(0, len(values), MOST * width):
+        given = values[at : at + MOST * width]
+        rows = len(given) // width
+        step = max(1, 1 << rows.bit_length() >> 3)
+        rows += -rows % step
+        given += [None] * (rows * width - len(given))
+        db.execute(_statement(begin, end, rows, width), given)
 
 
 @functools.cache
-def _places(rows: int, width: int) -> str:
-    return ", ".join([f"({', '.join('?' * width)})"] * rows)
+def _statement(begin: str, end: str, rows: int, width: int) -> str:
+    return begin + ", ".join([f"({', '.join('?' * width)})"] * rows) + end
 
 
 def post(db: sqlite3.Connection, run: Run) -> None:
