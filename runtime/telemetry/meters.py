@@ -29,14 +29,38 @@ NONE: Labels = MappingProxyType({})
 _Key: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class Histogram:
-    """Counts by bucket, and their sum."""
+class Counter:
+    """What one metric comes to with one set of labels: a sum."""
 
-    __slots__ = ("counts", "sum")
+    __slots__ = ("_labels", "_metric", "_sinks", "value")
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * (buckets + 1)
-        self.sum = 0.0
+    def __init__(self, metric: Metric, labels: Labels, sinks: list[Sink]) -> None:
+        self._metric = metric
+        self._labels = labels
+        self._sinks = sinks
+        self.value = 0.0
+
+    def record(self, value: float = 1.0) -> None:
+        """Add to it."""
+        self.value += value
+        for sink in self._sinks:
+            sink(self._metric, value, self._labels)
+
+
+class Histogram(Counter):
+    """The same, and how many values lay below each bound."""
+
+    __slots__ = ("_bounds", "counts")
+
+    def __init__(self, metric: Metric, labels: Labels, sinks: list[Sink]) -> None:
+        super().__init__(metric, labels, sinks)
+        self._bounds = metric.buckets
+        self.counts = [0] * (len(metric.buckets) + 1)
+
+    def record(self, value: float = 1.0) -> None:
+        """Measure into it."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        super().record(value)
 
 
 class Meters:
@@ -45,37 +69,32 @@ class Meters:
     def __init__(self) -> None:
         self.sinks: list[Sink] = []
         self.gauges: list[Callable[[], Iterable[Sample]]] = []
-        self._counters: dict[Metric, dict[_Key, float]] = {}
-        self._histograms: dict[Metric, dict[_Key, Histogram]] = {}
+        self._series: dict[Metric, dict[_Key, Counter]] = {}
 
     def record(self, metric: Metric, value: float = 1.0, labels: Labels = NONE) -> None:
         """Add to a counter, or measure into a histogram. A metric's labels come in the same order every time."""
-        key = tuple(labels.items())
-        if metric.buckets:
-            histograms = self._histograms.setdefault(metric, {})
-            found = histograms.get(key)
-            if found is None:
-                found = histograms.setdefault(_bounded(key, histograms), Histogram(len(metric.buckets)))
-            found.counts[bisect_left(metric.buckets, value)] += 1
-            found.sum += value
-        else:
-            counters = self._counters.setdefault(metric, {})
-            if key not in counters:
-                key = _bounded(key, counters)
-            counters[key] = counters.get(key, 0.0) + value
-        for sink in self.sinks:
-            sink(metric, value, labels)
+        self.series(metric, labels).record(value)
+
+    def series(self, metric: Metric, labels: Labels = NONE) -> Counter:
+        """Return what measures this metric with these labels; to be kept where it is needed often."""
+        key, known = tuple(labels.items()), self._series.setdefault(metric, {})
+        found = known.get(key)
+        if found is None:
+            key = _bounded(key, known)
+            kind = Histogram if metric.buckets else Counter
+            found = known.setdefault(key, kind(metric, dict(key), self.sinks))
+        return found
 
     def text(self, gauges: Iterable[Sample] = ()) -> str:
         """Return all of it, and some gauges, in Prometheus' text format."""
         lines: list[str] = []
-        for metric, counters in self._counters.items():
-            lines += _head(metric, "counter")
-            lines += [f"{_name(metric)}_total{_labels(key)} {_number(value)}" for key, value in counters.items()]
-        for metric, histograms in self._histograms.items():
-            lines += _head(metric, "histogram")
-            for key, histogram in histograms.items():
-                lines += _histogram(metric, key, histogram)
+        for metric, known in self._series.items():
+            lines += _head(metric, "histogram" if metric.buckets else "counter")
+            for key, series in known.items():
+                if isinstance(series, Histogram):
+                    lines += _histogram(metric, key, series)
+                else:
+                    lines.append(f"{_name(metric)}_total{_labels(key)} {_number(series.value)}")
         looked: dict[Metric, dict[_Key, float]] = {}
         for metric, labels, value in chain(gauges, *(look() for look in self.gauges)):
             samples, key = looked.setdefault(metric, {}), tuple(labels.items())
@@ -109,7 +128,7 @@ def _histogram(metric: Metric, key: _Key, histogram: Histogram) -> Iterator[str]
         total += count
         edge = "+Inf" if bound is None else _number(bound)
         yield f"{name}_bucket{_labels((*key, ('le', edge)))} {total}"
-    yield f"{name}_sum{_labels(key)} {_number(histogram.sum)}"
+    yield f"{name}_sum{_labels(key)} {_number(histogram.value)}"
     yield f"{name}_count{_labels(key)} {total}"
 
 

@@ -24,7 +24,7 @@ from ...transports import (
 from .. import records
 from ..records import Encoded, Record
 from . import names
-from .meters import Meters
+from .meters import Counter, Meters
 from .spans import error_type
 
 
@@ -58,6 +58,7 @@ class Watched:
         self._meters = meters
         self._ended = ended
         self._work: dict[str, Work] = {}
+        self._completed: dict[str, tuple[Counter, Counter]] = {}
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the store's own."""
@@ -113,11 +114,12 @@ class Watched:
                 components[record.step] = record.name
         elif isinstance(record, records.StepCompleted):
             if (component := components.pop(record.step, None)) is not None:
-                self._step_ended(component, "completed")
-                self._meters.record(names.STEP_SECONDS, record.seconds, {"component": component})
+                count, seconds = self._completed.get(component) or self._known(component)
+                count.record()
+                seconds.record(record.seconds)
         elif isinstance(record, records.StepFailed):
             if (component := components.pop(record.step, None)) is not None:
-                self._step_ended(component, "failed")
+                self._meters.record(names.STEPS, labels={"component": component, "status": "failed"})
         elif isinstance(record, records.StepRetrying):
             if (component := components.get(record.step)) is not None:
                 self._meters.record(names.RETRIES, labels={"component": component})
@@ -126,8 +128,11 @@ class Watched:
         elif isinstance(record, records.LeaseTaken) and record.takeover:
             self._meters.record(names.TAKEOVERS, labels={"workflow": work.run.workflow})
 
-    def _step_ended(self, component: str, status: str) -> None:
-        self._meters.record(names.STEPS, labels={"component": component, "status": status})
+    def _known(self, component: str) -> tuple[Counter, Counter]:
+        count = self._meters.series(names.STEPS, {"component": component, "status": "completed"})
+        seconds = self._meters.series(names.STEP_SECONDS, {"component": component})
+        known = self._completed[component] = count, seconds
+        return known
 
     def _call(self, call: records.LLMCall) -> None:
         about = {
