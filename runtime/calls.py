@@ -6,10 +6,14 @@ priority and deadline, waits as a part of its run, and leaves its account in the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import anyio
 import msgspec
 
 from .components import Setting
+from .definitions import current_caller
 from .portraits import Decisions
 from .records import LLMAttempt, LLMCall
 from .router import CallRecord, Position, Router, Standing, current_router, observer, standing
@@ -17,8 +21,18 @@ from .router.budget import purses
 from .step import Attempt
 
 
-def surround(router: Router, decisions: Decisions, attempt: Attempt) -> list[Setting]:
-    """Return what LLM calls in an attempt find: the router, on whose behalf they are, who records them, who pays."""
+@contextmanager
+def routed(router: Router) -> Iterator[None]:
+    """Have LLM calls find this router: those of all that is started in the block."""
+    token = current_router.set(router)
+    try:
+        yield
+    finally:
+        current_router.reset(token)
+
+
+def surround(decisions: Decisions, attempt: Attempt) -> list[Setting]:
+    """Return what LLM calls in an attempt find besides the router: on whose behalf they are, who records, who pays."""
 
     def observe(call: CallRecord) -> None:
         decisions.note(attempt.run_id, attempt.step, call)
@@ -34,12 +48,10 @@ def surround(router: Router, decisions: Decisions, attempt: Attempt) -> list[Set
         patience=attempt.patience,
         tell=lambda position: attempt.note(waiting(position), msgspec.structs.asdict(position)),
     )
-    return [
-        (current_router, router),
-        (observer, observe),
-        (standing, found),
-        (purses, purses.get()),
-    ]
+    settings: list[Setting] = [(current_caller, attempt), (observer, observe), (standing, found)]
+    if spending := purses.get():
+        settings.append((purses, spending))
+    return settings
 
 
 def waiting(position: Position) -> str:

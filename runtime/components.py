@@ -37,7 +37,7 @@ from ..actors import (
     SupervisorSpec,
     UnknownChild,
 )
-from .definitions import Component, Definition, current_caller
+from .definitions import Component, Definition
 from .errors import Crash, GreenroomError, StepTimedOut
 from .records import LLMCall
 
@@ -307,8 +307,8 @@ class Components:
         return pool.perform(arguments, attempt)
 
     def inside(self, attempt: Any) -> Inside:
-        """Make the context that code inside an attempt runs in: its scope, the router, who observes its calls."""
-        return Inside([(current_caller, attempt), *self._surroundings(attempt)])
+        """Make the context that code inside an attempt runs in."""
+        return Inside(self._surroundings(attempt))
 
 
 def _canceled() -> bool:

@@ -29,7 +29,7 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +54,7 @@ from ..actors import (
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
 from .appender import APPENDERS, Appender
-from .calls import surround
+from .calls import routed, surround
 from .components import Components
 from .definitions import Workflow
 from .live_run import LiveRun
@@ -137,7 +137,7 @@ class Worker:
         self._limits = self._router.share(transport, holder) if self._router.config.shared else None
         self._decisions = Decisions()
         self._components = Components(
-            lambda: self._root.supervisor("components"), partial(surround, self._router, self._decisions)
+            lambda: self._root.supervisor("components"), partial(surround, self._decisions)
         )
         self._started = 0.0
 
@@ -428,8 +428,9 @@ async def open_worker(
     meters = meters or Meters()
     worker = Worker(transport, workflows, settings, router, telemetry or Telemetry(), meters)
     try:
-        async with supervise(worker._spec()) as root:
-            worker._root = root
+        async with AsyncExitStack() as stack:
+            with routed(worker._router):
+                worker._root = await stack.enter_async_context(supervise(worker._spec()))
             meters.gauges.append(worker.look)
             worker._ready.set()
             try:

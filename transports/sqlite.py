@@ -87,7 +87,7 @@ class SqliteTransport:
         self._engine = engine
         self._board = board
         self._clock = clock
-        self._glances = Glances(engine)
+        self.may_append = Glances(engine).may_append
 
     def statistics(self) -> Statistics:
         """Return how many operations have shared how many commits."""
@@ -156,9 +156,6 @@ class SqliteTransport:
         self._engine.touch(*[log_topic(append.lease.run_id) for append in appends])
         if ends := [end_topic(append.lease.run_id) for append in appends if append.to is not None]:
             self._engine.touch(READY, *ends)
-
-    async def may_append(self, lease: Lease, *, seen: int) -> bool:
-        return await self._glances.may_append(lease, seen)
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:

@@ -115,7 +115,7 @@ class Glances:
         self._looking = False
         self._crowded = False
 
-    async def may_append(self, lease: Lease, seen: int) -> bool:
+    async def may_append(self, lease: Lease, *, seen: int) -> bool:
         """Say whether an append would be accepted now; False, too, if that could not be read at once."""
         if not self._looking:
             self._looking = True
