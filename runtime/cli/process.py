@@ -11,7 +11,7 @@ import anyio
 
 R = TypeVar("R")
 
-GARBAGE = 50_000
+GARBAGE = 10_000
 """Objects made before the garbage collector looks at the young ones; Python's own default is 700."""
 
 
