@@ -19,6 +19,11 @@ from ..transports import Append, Transport
 APPENDERS = 2
 """Calls on their way at once: one gathers while another is committed."""
 
+SETTLED = 100
+"""Writers that hear in one turn of the loop what became of their appends. What the first of them append next is on its
+way while the others hear of theirs: otherwise all of a worker's runs would go in step, and the store and they would
+wait for each other."""
+
 START_S = 0.005
 """How long a start may wait for company, seconds."""
 
@@ -92,8 +97,10 @@ class Appender:
             for writer in writers:
                 writer.settle(error)
             return
-        for writer, refusal in zip(writers, refusals, strict=True):
+        for count, (writer, refusal) in enumerate(zip(writers, refusals, strict=True), 1):
             writer.settle(refusal)
+            if not count % SETTLED:
+                await asyncio.sleep(0)
 
     async def _sleep(self) -> None:
         bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -64,6 +64,21 @@ class Attempt:
         waiting: the steps that it waits for: while there are any, it is not at work itself.
     """
 
+    __slots__ = (
+        "_calls",
+        "_steps",
+        "actor",
+        "attempt",
+        "deadline",
+        "lane",
+        "name",
+        "parent",
+        "run_id",
+        "step",
+        "timeout_s",
+        "waiting",
+    )
+
     def __init__(
         self,
         steps: Steps,
