@@ -14,18 +14,19 @@ import asyncio
 import enum
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 import msgspec
 import structlog
 
-from ..actors import Actor, Mailbox
+from ..actors import Mailbox
 from ..transports import Claim, Finish, HandOver, Park, RunState, Stored, Transport, control_topic
 from .appender import Appender
 from .components import Components
 from .definitions import Workflow
+from .ears import Ears
 from .log import BODY, Journal
 from .payload import to_json
 from .records import (
@@ -53,10 +54,6 @@ log = structlog.get_logger("greenroom.run")
 MAX_LOST_LEASES = 20
 """A run that lost this many workers without a result between is ended as failed: it is likely what kills them."""
 
-EAR_S = 0.5
-"""How old a run is, seconds, when it begins to listen for control records, unless it waits for something before; until
-then its steps' questions suffice."""
-
 LOOK_S = 60.0
 """How long a run trusts that no hint means no control record, seconds; the heartbeat looks more often."""
 
@@ -80,23 +77,8 @@ class Parking(msgspec.Struct, frozen=True):
     seen: int
 
 
-class Ear(Actor[str]):
-    """Hears of control records from when it is told to. Costs next to nothing until then: most runs are short.
-
-    Args:
-        listen: does so, until canceled.
-    """
-
-    def __init__(self, listen: Callable[[], Awaitable[None]]) -> None:
-        self._listen = listen
-
-    async def receive(self, message: str) -> None:
-        """Listen."""
-        await self._listen()
-
-
 class LiveRun:
-    """A claimed run. Its actors are `writer`, `body` and `control`."""
+    """A claimed run. Its actors are `writer`, `body`, and `listen` if it asks for an ear (`ears.py`)."""
 
     def __init__(
         self,
@@ -111,6 +93,7 @@ class LiveRun:
         park_after_s: float,
         held_until: float,
         appender: Appender,
+        ears: Ears,
     ) -> None:
         self.claim = claim
         self.run_id = claim.run.run_id
@@ -146,7 +129,7 @@ class LiveRun:
         self._park_timer: asyncio.TimerHandle | None = None
         self._parking: Parking | None = None
         self._stop: Stop | None = None
-        self.control = Ear(self._listen)
+        self._ears = ears
         self._listens = False
         self._scope = anyio.CancelScope()
         self._loaded = False
@@ -157,11 +140,8 @@ class LiveRun:
         """Run the actor: read the log, run the workflow's code over it, append how it ended."""
         self._path = mailbox.path
         await self._load()
-        grown = asyncio.get_running_loop().call_later(EAR_S, self._open_ear)
-        try:
-            await self._execute()
-        finally:
-            grown.cancel()
+        self._ears.mind(self.run_id)
+        await self._execute()
 
     async def _execute(self) -> None:
         queued = self.journal.queued
@@ -187,13 +167,9 @@ class LiveRun:
         if queued.parent and self._ended:
             await tell_parent(self._transport, queued.parent, self.run_id)
 
-    def _open_ear(self) -> None:
-        if not self._listens:
-            self._listens = True
-            self.control.context.ref.tell(self.run_id)
-
-    async def _listen(self) -> None:
-        """Read control records when hinted at."""
+    async def listen(self, mailbox: Mailbox[Any]) -> None:
+        """Run the actor: read control records when hinted at."""
+        self._listens = True
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
                 if (await self._transport.run(self.run_id)).control_seq > self.writer.seen:
@@ -216,8 +192,9 @@ class LiveRun:
 
     def _consider(self) -> None:
         """Give the run up when there is nothing to do: at once in a drain, else when it has only waited for a while."""
-        if self.waits.pending:
-            self._open_ear()
+        if self.waits.pending and not self._listens:
+            self._listens = True
+            self._ears.open(self.run_id)
         if self.waits.active or not (self.waits.pending or self.steps.draining):
             self._keep_awake()
         elif self.steps.draining:

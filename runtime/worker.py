@@ -10,8 +10,9 @@ The tree, and the reason for each strategy:
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
     │  └─ <name>      one_for_one, 5 in 10 s    a component's pool of actors
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
-    │  └─ <run id>    rest_for_one, 0           log -> body -> control: without its log a body must stop;
+    │  └─ <run id>    rest_for_one, 0           log -> body -> control, its ear: without its log a body must stop;
     │                                           when the body ends (significant), so does the run's tree
+    ├─ ears           permanent                 opens the ears of runs that wait or grow old
     ├─ upkeep         one_for_one, 10 in 60 s   starts scheduled runs, removes old ones, shows the worker to whoever
     │                                           asks; apart from what executes
     ├─ heartbeat      permanent                 renews leases, hears of lost ones
@@ -57,6 +58,7 @@ from .appender import APPENDERS, Appender
 from .calls import routed, surround
 from .components import Components
 from .definitions import Workflow
+from .ears import Ears
 from .live_run import LiveRun
 from .portraits import WIDTHS, Decisions, Portrait, draw, keep_shown
 from .router import Router, RouterConfig
@@ -129,6 +131,7 @@ class Worker:
         self._workflows = workflows
         self._rng = random.Random(settings.seed)  # noqa: S311 - jitter
         self._runs: dict[str, LiveRun] = {}
+        self._ears = Ears(self._runs, lambda: self._root.supervisor("runs"))
         self._changed: anyio.Event | None = None
         self._ready = anyio.Event()
         self._root: Supervisor
@@ -136,9 +139,7 @@ class Worker:
         holder = f"{self.name}#{secrets.token_hex(4)}"
         self._limits = self._router.share(transport, holder) if self._router.config.shared else None
         self._decisions = Decisions()
-        self._components = Components(
-            lambda: self._root.supervisor("components"), partial(surround, self._decisions)
-        )
+        self._components = Components(lambda: self._root.supervisor("components"), partial(surround, self._decisions))
         self._started = 0.0
 
     @property
@@ -271,6 +272,7 @@ class Worker:
             park_after_s=self._settings.park_after_s,
             held_until=held_until,
             appender=self._appender,
+            ears=self._ears,
         )
         run_id = run.run_id
 
@@ -286,7 +288,6 @@ class Worker:
         parts = (
             ChildSpec(name="log", start=lambda: run.writer, restart=Restart.TRANSIENT),
             ChildSpec(name="body", start=body, restart=Restart.TRANSIENT, shutdown=0, significant=True),
-            ChildSpec(name="control", start=lambda: run.control, restart=Restart.TRANSIENT, shutdown=0),
         )
         tree = SupervisorSpec(
             name=run_id,
@@ -393,6 +394,7 @@ class Worker:
                 appends,
                 dynamic("components"),
                 dynamic("runs"),
+                ChildSpec(name="ears", start=lambda: self._ears),
                 ChildSpec(name="upkeep", start=upkeep, shutdown=None),
                 ChildSpec(name="heartbeat", start=self._keep, shutdown=0),
                 ChildSpec(name="claimer", start=self._claim, shutdown=0),

@@ -83,7 +83,7 @@ async def test_a_portrait_has_the_tree_as_it_is_and_goes_with_the_worker(store: 
         assert await store.now() - portrait.at <= 1.0
         parts = {part.name: part for part in portrait.tree.children}
         assert next(iter(parts)) == "router"
-        assert list(parts)[-5:] == ["components", "runs", "upkeep", "heartbeat", "claimer"]
+        assert list(parts)[-6:] == ["components", "runs", "ears", "upkeep", "heartbeat", "claimer"]
         assert [part.name for part in parts["runs"].children] == [run.run_id]
         assert [part.name for part in parts["runs"].children[0].children] == ["log", "body", "control"]
         assert [part.name for part in parts["components"].children] == ["Bed"]
