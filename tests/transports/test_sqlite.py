@@ -42,6 +42,7 @@ from greenroom.transports import (
     sqlite_engine,
 )
 from greenroom.transports.sqlite import SqliteTransport
+from greenroom.transports.sqlite_rows import MOST
 
 PEER = Path(__file__).with_name("peer.py")
 PATIENCE_S = 30.0
@@ -350,7 +351,7 @@ async def test_an_append_whose_transaction_breaks_is_counted_once(store: SqliteT
     assert (await store.run("r")).seq == 4
 
 
-# --- what a process knows of the file without looking
+# --- appends
 
 
 async def test_what_another_process_wrote_is_heeded_by_the_next_append(path: Path) -> None:
@@ -374,15 +375,35 @@ async def test_what_another_process_wrote_is_heeded_by_the_next_append(path: Pat
             await there.append(claim.lease, [entry()], seen=3)
 
 
-async def test_appends_are_checked_without_reading_rows_while_nobody_else_writes(store: SqliteTransport) -> None:
-    leases = [await leased(store, f"r{n}") for n in range(3)]
-    await store.append(leases[0], [entry()], seen=0)
+async def test_the_appends_of_many_runs_are_one_statement(store: SqliteTransport) -> None:
+    leases = [await leased(store, f"r{n}") for n in range(30)]
+    appends = [Append(lease, [entry(), entry()], None, 0) for lease in leases[1:]]
+    appends.append(Append(leases[0], [entry()], Finish(RunState.COMPLETED), 0))
     said: list[str] = []
     await store._engine.write(lambda db: db.set_trace_callback(said.append))
-    refusals = await store.append_all([Append(lease, [entry()], None, 0) for lease in leases])
+    assert await store.append_all(appends) == [None] * 30
+    before, after = (said.index(word) for word in ("COMMIT", next(sql for sql in said if sql.startswith("INSERT"))))
     await store._engine.write(lambda db: db.set_trace_callback(None))
-    assert refusals == [None] * 3
-    assert [sql for sql in said if "FROM runs" in sql] == []
+    spoken = [sql for sql in said[before + 1 : after + 1] if not sql.startswith("--") and sql != sqlite_engine.STATE]
+    assert [sql.partition(" (")[0] for sql in spoken] == ["INSERT INTO appends"]
+    assert {run.seq for run in (await store.runs(RunFilter(state=RunState.RUNNING))).runs} == {3}
+    assert [run.seq for run in (await store.runs(RunFilter(state=RunState.COMPLETED))).runs] == [2]
+
+
+@pytest.mark.parametrize("many", [MOST - 1, MOST + 1, 2 * MOST + 3])
+async def test_appends_of_more_rows_than_one_statement_takes_are_whole(store: SqliteTransport, many: int) -> None:
+    leases = [await leased(store, f"r{n}") for n in range(3)]
+    await store.post("r2", [entry()])
+    appends = [
+        Append(leases[0], [entry(b"%d" % n) for n in range(many)], None, 0),
+        Append(leases[1], [entry()], Finish(RunState.FAILED), 0),
+        Append(leases[2], [entry()], None, 0),
+    ]
+    first, second, third = await store.append_all(appends)
+    assert (first, second, type(third)) == (None, None, ControlPending)
+    assert [run.seq for run in (await store.runs(RunFilter())).runs] == [2, 2, many + 1]
+    page = await store.read("r0", 1, many)
+    assert [(stored.seq, stored.body) for stored in page] == [(n + 2, entry(b"%d" % n).body) for n in range(many)]
 
 
 async def test_a_crowd_is_answered_one_by_one_where_not_all_may_append(store: SqliteTransport) -> None:
