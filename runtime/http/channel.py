@@ -25,7 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
@@ -33,7 +33,7 @@ from ...transports import Run, Stored
 from ..cursor import Cursor
 from ..errors import CursorAhead
 from ..runs import Runs
-from .connection import Connection, rouse
+from .connection import Connection, in_turns
 from .envelope import Envelope, Framed
 
 PAGE = 250
@@ -47,6 +47,17 @@ SHARE_BYTES = 32 * 1024
 
 RECORD_BYTES = 300
 """What a record costs in memory beside its body and its frame, bytes."""
+
+
+class Waiter(Protocol):
+    """A reader that waits for news."""
+
+    @property
+    def connection(self) -> Connection:
+        """Whose it is; it naps."""
+
+    def take(self) -> bool:
+        """Take what is new without a wait, to the end of the window; False: it has to be woken for that."""
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +87,7 @@ class Channel:
         self._runs = runs
         self._envelope = envelope
         self._readers: dict[Connection, None] = {}
-        self._waiting: dict[Connection, None] = {}
+        self._waiting: dict[Waiter, None] = {}
         self._wanted = asyncio.Event()
         self._host: Connection | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -139,16 +150,19 @@ class Channel:
         record = await self._runs.transport.read(self.run_id, head.seq - 1, 1)
         return not record or not head.behind(record[0])
 
-    async def news(self, reader: Connection) -> None:
-        """Wait until there may be more, or somebody nudges the reader."""
+    async def news(self, reader: Waiter) -> None:
+        """Wait until there may be more than the reader takes meanwhile, or somebody nudges it."""
+        self._wait(reader)
+        try:
+            await reader.connection.nap()
+        finally:
+            self._waiting.pop(reader, None)
+
+    def _wait(self, reader: Waiter) -> None:
         self._waiting[reader] = None
         self._wanted.set()
         if self._reading is None:
-            self._read_in(reader)
-        try:
-            await reader.nap()
-        finally:
-            self._waiting.pop(reader, None)
+            self._read_in(reader.connection)
 
     def join(self, reader: Connection, seq: int) -> None:
         """Count a reader in. `seq` is where the log stood when it came."""
@@ -164,7 +178,7 @@ class Channel:
         if self._host is reader:
             self._stop_reading()
             for other in self._waiting:
-                self._read_in(other)
+                self._read_in(other.connection)
                 break
         return not self._readers
 
@@ -206,7 +220,19 @@ class Channel:
     def _rouse(self) -> None:
         waiting, self._waiting = self._waiting, {}
         self._wanted.clear()
-        rouse(waiting)
+        in_turns(self._tell, waiting)
+
+    def _tell(self, reader: Waiter) -> None:
+        if not reader.connection.napping:
+            return
+        try:
+            taken = self._failure is None and reader.take()
+        except Exception:  # a reader's own affair: awake, it meets the same, and says so
+            taken = False
+        if taken:
+            self._wait(reader)
+        else:
+            reader.connection.nudge()
 
     def _framed(self, page: Sequence[Stored]) -> list[Framed]:
         return [Framed(stored, self._envelope) for stored in page]

@@ -1,8 +1,12 @@
-"""A client that listens: who sees it leave, how it is woken, and how it is cut.
+"""A client that listens: who sees it leave, how it is woken, how it is told something at once, and how it is cut.
 
 Why: a response that waits for news must also hear that its client has left, that it should break its silence, and that
 the server stops. ASGI tells of the first only to who waits in `receive`, so that is the one task beside the response's
 own; the rest is a word to the future that the response naps on.
+
+Why at once: to wake ten thousand tasks, each to send one chunk and to nap again, costs more than the chunks. A `send`
+that takes what it is given without a wait whenever the client does (`AT_ONCE`) can as well be called from outside of
+the response's task, which naps on.
 
 Law kept here: 7 (whatever goes on for a client is in its group, and ends with it).
 """
@@ -10,9 +14,15 @@ Law kept here: 7 (whatever goes on for a client is in its group, and ends with i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar, cast
 
 from starlette.types import Receive, Send
+
+T = TypeVar("T")
+
+AT_ONCE = "greenroom.at_once"
+"""Where a server may leave its `send` in the ASGI scope: it waits before it takes something, or not at all."""
 
 PING_S = 15.0
 """Silence after which a comment is sent, so that proxies keep the connection, seconds."""
@@ -21,7 +31,7 @@ STALL_S = 60.0
 """How long a client may take nothing of what is sent to it, seconds."""
 
 SLICE = 100
-"""Connections that are roused in one turn of the loop: others want their turn too."""
+"""Connections that are seen to in one turn of the loop: others want their turn too."""
 
 
 class Connection:
@@ -30,16 +40,22 @@ class Connection:
     Args:
         life: of the block that listens; `cut` ends it.
         group: what goes on for the client beside the response's own task.
+        at_once: what was left at `AT_ONCE`, if anything was.
 
     Attributes:
+        quick: it can be told something at once.
         gone: the client has left.
         stalled: it was cut because it took nothing.
     """
 
-    def __init__(self, life: asyncio.Timeout, group: asyncio.TaskGroup) -> None:
+    __slots__ = ("_at_once", "_life", "_loop", "_nap", "_speaking", "_spoke", "gone", "group", "quick", "stalled")
+
+    def __init__(self, life: asyncio.Timeout, group: asyncio.TaskGroup, at_once: Send | None = None) -> None:
         self.group = group
         self.gone = False
         self.stalled = False
+        self.quick = at_once is not None
+        self._at_once = at_once
         self._life = life
         self._loop = asyncio.get_running_loop()
         self._nap: asyncio.Future[None] | None = None
@@ -64,6 +80,20 @@ class Connection:
         await send({"type": "http.response.body", "body": body, "more_body": True})
         self._speaking = False
 
+    def say_at_once(self, body: bytes) -> bool:
+        """Send some of the response without a wait, whoever calls; False: that cannot be now, and nothing was sent."""
+        if self._at_once is None:
+            return False
+        message = {"type": "http.response.body", "body": body, "more_body": True}
+        sending = cast("Coroutine[Any, Any, None]", self._at_once(message))
+        try:
+            sending.send(None)
+        except StopIteration:
+            self._spoke = self._loop.time()
+            return True
+        sending.close()
+        return False
+
     async def nap(self) -> None:
         """Wait to be nudged."""
         self._nap = self._loop.create_future()
@@ -71,6 +101,11 @@ class Connection:
             await self._nap
         finally:
             self._nap = None
+
+    @property
+    def napping(self) -> bool:
+        """Whether it naps, and has not been nudged."""
+        return self._nap is not None
 
     def nudge(self) -> bool:
         """Wake the connection if it naps; whether it did."""
@@ -85,24 +120,24 @@ class Connection:
         """Whether it is time for a comment."""
         return self._loop.time() - self._spoke >= PING_S
 
-    def check(self) -> bool:
-        """Look after it from time to time: a client that takes nothing is cut. Whether it should be nudged."""
-        if not self._speaking:
-            return self.silent
-        if self._loop.time() - self._spoke >= STALL_S:
+    def check(self, now: float) -> None:
+        """Look after it from time to time: one that is silent is nudged, a client that takes nothing is cut."""
+        silence = now - self._spoke
+        if self._speaking and silence >= STALL_S:
             self.stalled = True
             self.cut()
-        return False
+        elif silence >= PING_S:
+            self.nudge()
 
 
-def rouse(connections: Iterable[Connection]) -> None:
-    """Nudge them all, some in each turn of the loop."""
-    _rouse(iter(connections))
+def in_turns(each: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do something for each of many, for some of them in one turn of the loop."""
+    _turn(each, iter(items))
 
 
-def _rouse(connections: Iterator[Connection]) -> None:
-    for nudged, connection in enumerate(connections, 1):
-        connection.nudge()
-        if nudged == SLICE:
-            asyncio.get_running_loop().call_soon(_rouse, connections)
+def _turn(each: Callable[[T], object], items: Iterator[T]) -> None:
+    for done, item in enumerate(items, 1):
+        each(item)
+        if done == SLICE:
+            asyncio.get_running_loop().call_soon(_turn, each, items)
             return

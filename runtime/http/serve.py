@@ -13,15 +13,18 @@ import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import anyio
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ConfigInvalid
 from ..listener import listen
+from .connection import AT_ONCE
 from .options import TOKEN_VARIABLE, ApiOptions
+from .problems import Shield
 from .streams import Streams
 
 
@@ -57,7 +60,8 @@ async def serve(
         )
     with listen(host, port) as listener:
         config = uvicorn.Config(
-            app,
+            _direct(app),
+            interface="asgi3",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -72,6 +76,19 @@ async def serve(
             with anyio.CancelScope(shield=True):
                 await server.serve(sockets=[listener])
             group.cancel_scope.cancel()
+
+
+def _direct(app: Starlette) -> ASGIApp:
+    """Offer uvicorn's own `send` to streams (`AT_ONCE`), unless something that was added to the app comes between."""
+    outermost: object = next((middleware.cls for middleware in app.user_middleware), None)
+    if outermost is not Shield:
+        return app
+
+    def begin(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        scope[AT_ONCE] = send
+        return app(scope, receive, send)
+
+    return begin
 
 
 class _Server(uvicorn.Server):

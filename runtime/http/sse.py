@@ -2,7 +2,9 @@
 
 Why: a reader must be able to leave anywhere and come back without a gap or a duplicate. An event's id is its
 record's seq, and its mark where a store needs one (`cursor.py`); the reader's cursor is the last id it has seen, and
-there is no other state. Where records come from is the channel's affair (`channel.py`).
+there is no other state. Where records come from is the channel's affair (`channel.py`). What is new is told at once
+where that can be (`connection.py`); all else is up to the stream's task: history, silence, a client that does not take
+it, the end.
 
 Laws kept here: 2 (dense ids, terminal record last), 7 (a stream ends with its client, its run or its server),
 11 (nothing is kept for a client but its cursor; one that takes nothing for `STALL_S` is cut, and can resume).
@@ -26,6 +28,7 @@ from ...transports import Run, TransportError
 from ..cursor import Cursor
 from ..errors import CursorAhead, LogCutBack
 from ..runs import Runs, ends
+from .channel import Channel
 from .connection import Connection
 from .envelope import Framed
 from .negotiation import EVENT_STREAM
@@ -129,6 +132,54 @@ class Native:
         return _SHUTDOWN if draining else b""
 
 
+class Listener:
+    """Where a stream is, and how it is told what is new while its task naps.
+
+    Args:
+        connection: whose it is.
+        channel: of its run.
+        format: how the log is told.
+        cursor: what the client has.
+    """
+
+    __slots__ = ("_channel", "_format", "_rest", "connection", "cursor")
+
+    def __init__(
+        self,
+        connection: Connection,
+        channel: Channel,
+        format: Format,  # noqa: A002 - the word of the API
+        cursor: Cursor,
+    ) -> None:
+        self.connection = connection
+        self.cursor = cursor
+        self._channel = channel
+        self._format = format
+        self._rest: Sequence[bytes] = ()
+
+    def told(self, batch: Sequence[Framed]) -> Iterable[bytes]:
+        """Tell some records, in chunks."""
+        self.cursor = batch[-1].cursor
+        return joined(self._format.tell(batch))
+
+    def take(self) -> bool:
+        """Tell what is new, to the end of the window. False: the stream's task has to, beginning with `rest`."""
+        batch = self._channel.new(self.cursor) if self.connection.quick else None
+        if not batch or ends(batch[-1].stored):
+            return False
+        chunks = list(joined(self._format.tell(batch)))
+        self.cursor = batch[-1].cursor
+        if chunks and (len(chunks) > 1 or not self.connection.say_at_once(chunks[0])):
+            self._rest = chunks
+            return False
+        return True
+
+    def rest(self) -> Sequence[bytes]:
+        """What was told and has yet to be sent."""
+        rest, self._rest = self._rest, ()
+        return rest
+
+
 class EventStream(Response):
     """The response that follows a run's log from a cursor to its end.
 
@@ -191,17 +242,17 @@ class EventStream(Response):
 
     async def _follow(self, connection: Connection, send: Send) -> bool:
         """Tell the log; whether it was told to its end."""
-        run_id, cursor = self._run.run_id, self._after
+        run_id = self._run.run_id
         try:
             await connection.say(send, self._format.begin())
             async with self._streams.channels.tuned(self._runs, self._run, connection) as channel:
+                reader = Listener(connection, channel, self._format, self._after)
                 while not self._streams.draining:
-                    batch = channel.new(cursor)
+                    batch = channel.new(reader.cursor)
                     if batch is None:
-                        batch = await channel.read(cursor)
+                        batch = await channel.read(reader.cursor)
                     if batch:
-                        cursor = batch[-1].cursor
-                        for chunk in joined(self._format.tell(batch)):
+                        for chunk in reader.told(batch):
                             await connection.say(send, chunk)
                         if ends(batch[-1].stored):
                             return True
@@ -210,7 +261,9 @@ class EventStream(Response):
                     elif connection.silent:
                         await connection.say(send, self._format.ping)
                     else:
-                        await channel.news(connection)
+                        await channel.news(reader)
+                        for chunk in reader.rest():
+                            await connection.say(send, chunk)
         except OSError:
             pass  # the client has left, as some servers say it
         except (CursorAhead, LogCutBack) as error:

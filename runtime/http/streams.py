@@ -15,19 +15,20 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import FrameType
 
 from starlette.requests import Request
 from starlette.types import Scope
 
 from .channel import Channels
-from .connection import Connection, rouse
+from .connection import AT_ONCE, Connection, in_turns
 from .problems import Kind, Refusal
 
 CLIENT = "greenroom.client"
 """Where the guard leaves who asks in the ASGI scope, if it knows."""
 
-LOOK_S = 1.0
+LOOK_S = 2.5
 """How often silent and stalled connections are looked for, seconds."""
 
 
@@ -98,7 +99,7 @@ class Streams:
         client, connection = client_of(request.scope), None
         try:
             async with asyncio.timeout(None) as life, asyncio.TaskGroup() as group:
-                connection = Connection(life, group)
+                connection = Connection(life, group, request.scope.get(AT_ONCE))
                 self._add(connection, client)
                 watching = group.create_task(connection.watch(request.receive))
                 yield connection
@@ -130,8 +131,9 @@ class Streams:
             self._timer = None
 
     def _look(self) -> None:
-        rouse([connection for connection in self._open if connection.check()])
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        loop = asyncio.get_running_loop()
+        in_turns(partial(Connection.check, now=loop.time()), tuple(self._open))
+        self._timer = loop.call_later(LOOK_S, self._look)
 
     def drain(self) -> None:
         """End all that is open, and open nothing any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,9 @@ from starlette.applications import Starlette
 from greenroom.runtime.http import ApiOptions, api
 from greenroom.runtime.http import channel as channel_module
 from greenroom.runtime.http.channel import Statistics
+from greenroom.runtime.http.connection import AT_ONCE, SLICE
+from greenroom.runtime.http.envelope import Framed
+from greenroom.runtime.http.sse import CHUNK_BYTES, Native
 from greenroom.runtime.records import OutputDelta, encode
 from greenroom.runtime.runs import Runs
 from greenroom.runtime.testing.clock import virtual_backend
@@ -51,10 +54,20 @@ class Counting:
 
 
 class Reader:
-    """A client that follows a run over as many connections as it takes, and checks what it gets."""
+    """A client that follows a run over as many connections as it takes, and checks what it gets.
 
-    def __init__(self, app: Starlette, run_id: str, faults: list[str], path: str = "events") -> None:
+    Attributes:
+        at_once: whether its server takes what the client takes without a wait.
+        woken: how many messages its stream's own task has sent.
+    """
+
+    def __init__(
+        self, app: Starlette, run_id: str, faults: list[str], path: str = "events", *, at_once: bool = False
+    ) -> None:
         self.app = app
+        self.at_once = at_once
+        self.woken = 0
+        self._task: Any = None
         self.faults = faults
         self.path = f"/v1/runs/{run_id}/{path}"
         self.cursor = 0
@@ -70,7 +83,7 @@ class Reader:
     async def follow(self) -> None:
         """One connection, from the cursor on."""
         self._leaves = anyio.Event()
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": "GET",
             "path": self.path,
@@ -80,6 +93,9 @@ class Reader:
             "server": ("testserver", 80),
             "client": ("192.0.2.1", 4711),
         }
+        if self.at_once:
+            scope[AT_ONCE] = self._send
+        self._task = asyncio.current_task()
         await self.app(scope, self._receive, self._send)
 
     def leave(self) -> None:
@@ -95,7 +111,9 @@ class Reader:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
-        await self.takes.wait()
+        if not (self.at_once and self.takes.is_set()):
+            await self.takes.wait()
+        self.woken += asyncio.current_task() is self._task
         if self._leaves.is_set():
             return  # what a server sends after that is lost
         if message["type"] == "http.response.start":
@@ -144,13 +162,13 @@ class Scene:
         await self.hand.complete(self.run_id)
         self.written += 1
 
-    def absent(self, path: str = "events") -> Reader:
+    def absent(self, path: str = "events", *, at_once: bool = False) -> Reader:
         """Somebody who does not follow yet."""
-        return Reader(self.app, self.run_id, self.faults, path)
+        return Reader(self.app, self.run_id, self.faults, path, at_once=at_once)
 
-    def reader(self, path: str = "events") -> Reader:
+    def reader(self, path: str = "events", *, at_once: bool = False) -> Reader:
         """Somebody who follows from now on."""
-        reader = self.absent(path)
+        reader = self.absent(path, at_once=at_once)
         self.group.start_soon(reader.follow)
         return reader
 
@@ -189,18 +207,26 @@ ACTIONS = st.lists(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(actions=ACTIONS, forgets=st.booleans())
-@example(actions=[("join", 0), ("join", 1), ("wait", 0), ("leave", 0), ("say", 2), ("wait", 0)], forgets=True)
+@given(actions=ACTIONS, forgets=st.booleans(), at_once=st.booleans())
+@example(
+    actions=[("join", 0), ("join", 1), ("wait", 0), ("leave", 0), ("say", 2), ("wait", 0)], forgets=True, at_once=True
+)
 @example(
     actions=[("join", 0), ("wait", 0), ("stall", 0), ("say", 9), ("say", 9), ("join", 1), ("wait", 0), ("take", 0)],
     forgets=False,
+    at_once=False,
+)
+@example(
+    actions=[("join", 0), ("wait", 0), ("say", 1), ("stall", 0), ("say", 1), ("wait", 0), ("say", 1), ("take", 0)],
+    forgets=False,
+    at_once=True,
 )
 async def test_every_reader_gets_every_record_once_whatever_the_others_do(
-    small: None, actions: Any, forgets: bool
+    small: None, actions: Any, forgets: bool, at_once: bool
 ) -> None:
     """Law 2: joins, leaves, readers that take nothing for a while or so long that they are cut."""
     async with opened(forgets=forgets) as scene:
-        readers = [scene.absent() for _ in range(READERS)]
+        readers = [scene.absent(at_once=at_once) for _ in range(READERS)]
         following = [False] * READERS
 
         async def follow(number: int) -> None:
@@ -252,6 +278,67 @@ async def test_a_thousand_readers_read_the_store_as_often_as_one(forgets: bool) 
         return made
 
     assert await reads(1000) == await reads(1)
+
+
+@pytest.mark.parametrize("path", ["events", "output"])
+async def test_who_takes_what_is_new_at_once_is_not_woken_for_it(path: str) -> None:
+    """Also beyond one turn of the loop; for the end of the run it is."""
+    async with opened() as scene:
+        readers = [scene.reader(path, at_once=True) for _ in range(2 * SLICE + 1)]
+        await anyio.sleep(1)
+        woken = [reader.woken for reader in readers]
+        for words in (1, 3, 1):
+            await scene.say(*["word"] * words)
+            await anyio.sleep(1)
+            assert {reader.cursor for reader in readers} == {scene.written}
+        assert [reader.woken for reader in readers] == woken
+        await scene.complete()
+        await anyio.sleep(1)
+        assert all(reader.ended for reader in readers)
+
+
+async def test_who_does_not_take_it_at_once_gets_all_of_it_later() -> None:
+    """More than a chunk, too: what was told and not sent is sent first, in order."""
+    async with opened() as scene:
+        reader = scene.reader(at_once=True)
+        await anyio.sleep(1)
+        reader.stall()
+        await scene.say("first")
+        await anyio.sleep(1)
+        await scene.say("second")
+        await anyio.sleep(1)
+        assert reader.cursor == 3
+        reader.takes.set()
+        await anyio.sleep(1)
+        assert reader.cursor == scene.written
+        await scene.say(*["word" * 10_000] * 5)
+        await anyio.sleep(1)
+        assert reader.cursor == scene.written
+        assert max(map(len, reader.chunks)) < 2 * CHUNK_BYTES
+        reader.leave()
+
+
+async def test_who_cannot_be_told_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 11: those who follow the same run go on."""
+    tell = Native.tell
+    forms: list[Native] = []
+
+    def told(form: Native, batch: Sequence[Framed]) -> Iterable[bytes]:
+        if form not in forms:
+            forms.append(form)
+        if batch[-1].stored.seq == 4 and form is forms[1]:
+            raise ValueError("not to be told")
+        return tell(form, batch)
+
+    monkeypatch.setattr(Native, "tell", told)
+    async with opened() as scene:
+        readers = [scene.reader(at_once=True) for _ in range(3)]
+        await anyio.sleep(1)
+        await scene.say("word")
+        await anyio.sleep(1)
+        assert [reader.cursor for reader in readers] == [4, 3, 4]
+        assert len(scene.app.state.streams) == 2
+        await scene.complete()
 
 
 async def test_readers_get_the_same_bytes_and_not_copies_of_them() -> None:

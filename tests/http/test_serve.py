@@ -14,14 +14,16 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom import ConfigInvalid
 from greenroom.runtime.http import AddressUnavailable, ApiOptions, api, serve
+from greenroom.runtime.http.connection import Connection
 from greenroom.runtime.listener import listen
 from greenroom.runtime.runs import Runs
 from greenroom.transports import open_transport
 
-from .conftest import newsroom, open_house, served
+from .conftest import Hand, newsroom, open_house, served
 
 PROGRAM = """
 import sys
@@ -108,6 +110,52 @@ async def test_cancelling_serve_ends_streams_and_then_the_server(anyio_backend: 
             await client.get(url)
     assert [line for line in lines if line.startswith("event")] == ["event: run.queued", "event: server-shutdown"]
     assert lines.count("id: 1") == 1
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["the app alone", "something between"])
+async def test_streams_are_told_at_once_unless_something_was_added_to_the_app(
+    monkeypatch: pytest.MonkeyPatch, between: bool
+) -> None:
+    """What is added sees all that is sent."""
+    told_at_once: list[bytes] = []
+    seen: list[bytes] = []
+    say = Connection.say_at_once
+
+    def say_at_once(connection: Connection, body: bytes) -> bool:
+        told_at_once.append(body)
+        return say(connection, body)
+
+    class Between:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def sees(message: Any) -> None:
+                seen.append(message.get("body", b""))
+                await send(message)
+
+            await self.app(scope, receive, sees)
+
+    monkeypatch.setattr(Connection, "say_at_once", say_at_once)
+    async with open_transport("memory://") as store, httpx2.AsyncClient(timeout=20) as client:
+        runs, hand = Runs(store, {"newsroom": newsroom}), Hand(store, "newsroom")
+        run, _ = await runs.start("newsroom", b'{"topic": "tea"}')
+        await hand.claim(run.run_id)
+        app = api(runs)
+        if between:
+            app.add_middleware(Between)
+        async with served(app) as url, client.stream("GET", f"{url}/v1/runs/{run.run_id}/events") as response:
+            lines = response.aiter_lines()
+            for seq in range(4, 8):
+                while f"id: {seq - 1}" != await anext(lines):
+                    pass
+                await hand.say(run.run_id, "word")
+            while await anext(lines) != "id: 7":
+                pass
+            await hand.complete(run.run_id)
+            assert "event: run.completed" in [line async for line in lines]
+    assert bool(told_at_once) is not between
+    assert (b"id: 7" in b"".join(seen)) is between
 
 
 async def test_a_port_in_use_is_explained_in_one_sentence() -> None:
