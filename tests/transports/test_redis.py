@@ -54,7 +54,7 @@ from greenroom.transports import (
 )
 from greenroom.transports.redis import RedisTransport
 from greenroom.transports.redis_checkup import checkup
-from greenroom.transports.redis_line import BATCH
+from greenroom.transports.redis_line import BATCH, BATCH_BYTES
 from greenroom.transports.redis_schema import migrating
 from greenroom.transports.redis_scripts import Script
 
@@ -271,6 +271,20 @@ async def test_appends_of_many_callers_share_round_trips(url: str) -> None:
         assert after.calls - before.calls == 100
         assert after.batches - before.batches <= 5
         assert after.connections == 1
+
+
+async def test_a_batch_is_small_so_that_others_have_their_turn(url: str) -> None:
+    """The server answers all of what it has read from one process before it hears another one."""
+    async with open_transport(url) as store:
+        assert isinstance(store, RedisTransport)
+        leases = [await leased(store, f"r{n}") for n in range(100)]
+        before = store.statistics()
+        async with anyio.create_task_group() as group:
+            for lease in leases:
+                group.start_soon(store.append, lease, [entry(b"x" * 1000)])
+        after = store.statistics()
+        assert after.calls - before.calls == 100
+        assert 100_000 // BATCH_BYTES <= after.batches - before.batches <= 15
 
 
 async def test_appends_of_many_runs_are_one_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
