@@ -72,6 +72,10 @@ KNOWN_BYTES = 4096
 """The largest first record that is kept."""
 
 
+NO_REASON = "canceled"
+"""What is said of a run that was canceled for no reason."""
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """A run as its readers see it: the row, what it was asked, and how it ended if it did."""
 
@@ -240,7 +244,7 @@ class Runs:
                 return msgspec.structs.replace(view, error=last.error)
             case records.RunCanceled():
                 return msgspec.structs.replace(
-                    view, error=Failure(type="RunCanceled", message=last.reason or "canceled")
+                    view, error=Failure(type="RunCanceled", message=last.reason or NO_REASON)
                 )
             case records.RunTimedOut():
                 late = f"the run took longer than {last.timeout_s:g} s"
@@ -433,7 +437,8 @@ def outcome(view: RunView) -> bytes:
         return bytes(view.result)
     match run.state:
         case RunState.CANCELED:
-            raise RunCanceled(run.run_id, f"was canceled: {error.message}")
+            why = "" if error.message == NO_REASON else f": {error.message}"
+            raise RunCanceled(run.run_id, f"was canceled{why}")
         case RunState.TIMED_OUT:
             raise RunTimedOut(run.run_id, f"timed out: {error.message}")
         case _:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from greenroom import InputInvalid, UnknownWorkflow, WaitTimedOut, workflow
 from greenroom.runtime import records as r
-from greenroom.runtime.errors import CursorAhead
+from greenroom.runtime.errors import CursorAhead, RunCanceled
 from greenroom.runtime.records import decode, encode
 from greenroom.runtime.runs import valid_id
 from greenroom.transports import (
@@ -136,6 +136,17 @@ async def test_a_run_that_has_ended_cannot_be_canceled(house: House) -> None:
     with pytest.raises(RunEnded):
         await home.runs.cancel(run.run_id)
     assert (await home.runs.view(run.run_id)).error == failed.error
+
+
+@pytest.mark.parametrize(("reason", "told"), [("", "was canceled"), ("too late", "was canceled: too late")])
+async def test_a_run_that_was_canceled_says_why_if_there_is_a_reason(house: House, reason: str, told: str) -> None:
+    home = house(greet)
+    run, _ = await home.runs.start("greet", b'{"name": "Ada"}')
+    canceled = r.RunCanceled(reason=reason)
+    await home.store.append(await lease_on(home), [encode(canceled)], Finish(RunState.CANCELED))
+    with pytest.raises(RunCanceled) as stopped:
+        await home.runs.result(run.run_id)
+    assert str(stopped.value) == f"run {run.run_id} {told}"
 
 
 async def test_what_is_not_there_is_said(house: House) -> None:
