@@ -2,7 +2,11 @@
 
 The API is a process of its own, as `greenroom serve` starts it; the load comes from this one, over real sockets, and
 records are appended by it through the store, as a worker appends them. Figures of CPU are the kernel's, of the API's
-process alone. Peers are a few lines of Starlette (`peers.py`) on the same uvicorn. About three minutes.
+process alone. Peers are a few lines of Starlette (`peers.py`) on the same uvicorn. About four minutes.
+
+Whether busy workers slow the API is measured twice: with a core for each layer (`cores.py`), as in production, where
+what is left is what they share, the store; and with all of them on all cores, which on a machine of two cores is mostly
+the kernel's sharing of these. Idle and saturated workers are compared in the same places.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from statistics import median
 from ..report import Row, Suite
 from ..runs.peers import Absent, note, redis
 from .calls import Answers, Probe, created
+from .cores import Cores, cores, placed
 from .fanout import Author, Cost, authored, followed, tell
 from .processes import Server, api, peer, worker
 from .published import Publisher
@@ -37,6 +42,7 @@ HELD, MEMORY, DRAIN = "readers held", "memory, 10,000 readers", "SIGTERM to exit
 REPLAY = "replay of 10,000 events"
 IDLE, SATURATED = "idle worker", "saturated worker"
 ANSWERS, READS = "p99 of answers, {}", "p99 of reads, {}"
+SHARED = ", shared cores"
 
 ROUNDS = 3
 CROWD = 10_000
@@ -103,12 +109,25 @@ def _store(system: str, store: str) -> Iterator[Row]:
         yield _row(REPLAY, system, "s", asyncio.run(_replays(server, store)))
         server.terminate()
         server.process.wait(30)
-    note(f"{system}: {ANSWERS.format(SATURATED)}")
-    with api(store) as server, worker(store):
+    if (where := cores()) is None:
+        note("there is not a core for each layer: answers are measured on shared cores alone")
+    else:
+        yield from _answered(system, store, where)
+    yield from _answered(system, store, None)
+
+
+def _answered(system: str, store: str, where: Cores | None) -> Iterator[Row]:
+    """How long answers take beside an idle worker and beside one that uses up its core."""
+    shared = "" if where else SHARED
+    note(f"{system}: {ANSWERS.format(SATURATED)}{shared}")
+    with api(store) as server, worker(store) as working, ExitStack() as stack:
+        asyncio.run(Probe(server.port).ask(1.0))
+        if where is not None:
+            stack.enter_context(placed(where, api=server.process.pid, worker=working, store=store))
         pressed = asyncio.run(_pressed(server))
     for how, answers in zip((IDLE, SATURATED), pressed, strict=True):
-        yield _row(ANSWERS.format(how), system, "ms", [answer.p99_ms for answer in answers])
-        yield _row(READS.format(how), system, "ms", [answer.read_p99_ms for answer in answers])
+        yield _row(ANSWERS.format(how) + shared, system, "ms", [answer.p99_ms for answer in answers])
+        yield _row(READS.format(how) + shared, system, "ms", [answer.read_p99_ms for answer in answers])
 
 
 def _told(system: str, costs: Sequence[Cost], latency: str, cpu: str = "") -> Iterator[Row]:
@@ -156,7 +175,6 @@ async def _replays(server: Server, store: str) -> list[float]:
 
 async def _pressed(server: Server) -> tuple[list[Answers], list[Answers]]:
     probe, idle, saturated = Probe(server.port), [], []
-    await probe.ask(1.0)
     for _ in range(ROUNDS):
         idle.append(await probe.ask(2.0))
         await probe.saturate()
@@ -248,5 +266,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, float]:
     put("sse_drain_s_10000_subscribers", DRAIN.format(CROWD), SQLITE)
     for tail, system in (("", REDIS), ("_sqlite", SQLITE)):
         for name, asked in (("api_p99", ANSWERS), ("api_read_p99", READS)):
-            put(f"{name}_saturated/idle{tail}", asked.format(SATURATED), system, asked.format(IDLE), system)
+            for shared, how in (("", ""), ("_shared_cores", SHARED)):
+                busy, idle = asked.format(SATURATED) + how, asked.format(IDLE) + how
+                put(f"{name}_saturated/idle{tail}{shared}", busy, system, idle, system)
     return found

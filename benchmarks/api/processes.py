@@ -100,7 +100,7 @@ def peer(name: str, *args: str) -> Iterator[Server]:
 
 
 @contextmanager
-def worker(store: str) -> Iterator[None]:
-    """`greenroom worker` over a store."""
-    with process("-m", "greenroom", "worker", TARGET, "--store", store, "-q"):
-        yield
+def worker(store: str) -> Iterator[int]:
+    """`greenroom worker` over a store; its process."""
+    with process("-m", "greenroom", "worker", TARGET, "--store", store, "-q") as running:
+        yield running.pid
