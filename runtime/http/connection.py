@@ -80,11 +80,11 @@ class Connection:
         await send({"type": "http.response.body", "body": body, "more_body": True})
         self._speaking = False
 
-    def say_at_once(self, body: bytes) -> bool:
+    def say_at_once(self, body: bytes, *, more: bool = True) -> bool:
         """Send some of the response without a wait, whoever calls; False: that cannot be now, and nothing was sent."""
         if self._at_once is None:
             return False
-        message = {"type": "http.response.body", "body": body, "more_body": True}
+        message = {"type": "http.response.body", "body": body, "more_body": more}
         sending = cast("Coroutine[Any, Any, None]", self._at_once(message))
         try:
             sending.send(None)

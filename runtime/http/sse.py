@@ -234,10 +234,12 @@ class EventStream(Response):
             log.warning("stream_stalled", run_id=self._run.run_id)
         if connection.gone:
             return
+        draining = self._streams.draining
+        last = b"" if told else self._format.interrupt(draining=draining, problem=self._problem)
+        if connection.say_at_once(last, more=False):
+            return
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(GOODBYE_S):
-                draining = self._streams.draining
-                last = b"" if told else self._format.interrupt(draining=draining, problem=self._problem)
                 await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _follow(self, connection: Connection, send: Send) -> bool:

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from benchmarks.api import ANSWERS, CPU_ONE, CREATED, DRAIN, FANOUT, IDLE, REDIS, ROWS, SATURATED, SQLITE, ratios
+from benchmarks.api import (
+    ANSWERS,
+    CPU_ONE,
+    CREATED,
+    DRAIN,
+    FANOUT,
+    IDLE,
+    REDIS,
+    ROWS,
+    SATURATED,
+    SHARED,
+    SQLITE,
+    ratios,
+)
 from benchmarks.api.calls import created
+from benchmarks.api.cores import cores, placed
 from benchmarks.api.fanout import at
+from benchmarks.api.processes import process
 from benchmarks.api.wire import Reader, Story, at_once, caller, get
 from benchmarks.report import Row
 
@@ -114,6 +130,8 @@ def test_a_ratio_is_of_figures_that_are_there() -> None:
         Row(DRAIN.format(1000), SQLITE, 0.5, "s"),
         Row(ANSWERS.format(IDLE), REDIS, 2.0, "ms"),
         Row(ANSWERS.format(SATURATED), REDIS, 3.0, "ms"),
+        Row(ANSWERS.format(IDLE) + SHARED, REDIS, 2.0, "ms"),
+        Row(ANSWERS.format(SATURATED) + SHARED, REDIS, 8.0, "ms"),
         Row(CPU_ONE, FANOUT, 30.0, "us"),
     )
     assert ratios(rows) == {
@@ -121,4 +139,19 @@ def test_a_ratio_is_of_figures_that_are_there() -> None:
         "runs_created_sqlite/starlette_row": 1.5,
         "sse_drain_s": 0.5,
         "api_p99_saturated/idle": 1.5,
+        "api_p99_saturated/idle_shared_cores": 4.0,
     }
+
+
+@pytest.mark.skipif(cores() is None, reason="needs two cores, and a system that gives them out")
+def test_each_layer_has_its_core_and_the_load_gives_its_own_back() -> None:
+    where = cores()
+    assert where is not None
+    before = os.sched_getaffinity(0)
+    with ExitStack() as stack:
+        api, worker = (stack.enter_context(process("-c", "import time; time.sleep(60)")).pid for _ in range(2))
+        with placed(where, api=api, worker=worker, store="sqlite:///x.db"):
+            assert [os.sched_getaffinity(pid) for pid in (0, api, worker)] == [{where.api}, {where.api}, {where.worker}]
+            assert (os.sched_getscheduler(worker) == os.SCHED_IDLE) is (where.store == where.worker)
+        assert os.sched_getaffinity(0) == before
+    assert where.api != where.worker

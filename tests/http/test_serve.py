@@ -121,9 +121,10 @@ async def test_streams_are_told_at_once_unless_something_was_added_to_the_app(
     seen: list[bytes] = []
     say = Connection.say_at_once
 
-    def say_at_once(connection: Connection, body: bytes) -> bool:
-        told_at_once.append(body)
-        return say(connection, body)
+    def say_at_once(connection: Connection, body: bytes, *, more: bool = True) -> bool:
+        done = say(connection, body, more=more)
+        told_at_once.extend([body] * done)
+        return done
 
     class Between:
         def __init__(self, app: ASGIApp) -> None:
