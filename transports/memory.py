@@ -51,6 +51,9 @@ from .values import (
     WorkerInfo,
 )
 
+SHORT = 4
+"""Records of a log that comes along with a claim, at most."""
+
 
 class MemoryTransport:
     """The contract over dicts.
@@ -196,7 +199,8 @@ class MemoryTransport:
             pin = build if terms[run.workflow].pinned else ""
             changed = claimed(run, owner, now, lease_s, pin)
             self._runs[run.run_id] = changed
-            claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
+            records = self._logs[run.run_id][:] if run.seq <= SHORT else ()
+            claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed, records))
         self._buckets |= turns.buckets
         return claims
 

@@ -131,10 +131,14 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A claimed run: the lease, and the row as it stands now. `run.fence > 1` means it was claimed before."""
+    """A claimed run: the lease, and the row as it stands now. `run.fence > 1` means it was claimed before.
+
+    `records` is its log up to `run.seq` where the store had it at hand, as of a run that begins; else nothing.
+    """
 
     lease: Lease
     run: Run
+    records: Sequence[Stored] = ()
 
 
 class Finish(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from ...transports import (
     READY,
     Claim,
+    Entry,
     Finish,
     HandOver,
     Lease,
@@ -128,6 +129,19 @@ class TransportSuite(AppendRules, LaneRules, LogRules, ReservoirRules):
         assert (got.run.state, got.run.due, got.run.fence) == (RunState.RUNNING, clock() + 7, 1)
         assert got.lease == Lease(run_id="r", owner=got.run.owner or "", fence=1)
         assert got.run == await store.run("r")
+
+    async def test_a_claim_brings_the_log_or_leaves_it_to_be_read(self, store: Transport, clock: Clock) -> None:
+        """All of it up to the row's seq, or nothing; what was posted before the claim is in it (law 2)."""
+        for run_id, posts, size in (("short", 0, 0), ("heavy", 2, 70_000), ("heavier", 1, 70_000), ("long", 100, 1)):
+            await create(store, run_id)
+            for n in range(posts):
+                await store.post(run_id, [Entry("signal", b"%d" % n * size)])
+        claims = await claim(store, 10)
+        assert len(claims) == 4
+        for got in claims:
+            log = await store.read(got.run.run_id)
+            assert log[-1].seq == got.run.seq
+            assert list(got.records) in ([], log)
 
     async def test_a_lost_workers_run_is_taken_over_when_its_lease_ends(
         self, store: Transport, other: Transport, clock: Clock
