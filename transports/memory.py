@@ -170,6 +170,10 @@ class MemoryTransport:
     async def run(self, run_id: str) -> Run:
         return self._get(run_id)
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        run = self._get(run_id)
+        return run, self._logs[run_id][-1] if run.state.terminal else None
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)

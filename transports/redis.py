@@ -219,6 +219,15 @@ class RedisTransport:
                 return decode_run(row)
         raise _gone(answer, run_id)
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        answer = await self._ask(scripts.end, _text(run_id))
+        match answer:
+            case [b"ok", row]:
+                return decode_run(row), None
+            case [b"ok", row, heads, bodies]:
+                return decode_run(row), decode_records(heads, bodies)[0]
+        raise _gone(answer, run_id)
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and cursor.isascii() and len(cursor) < 16):
             raise InvalidCursor(cursor)

@@ -242,6 +242,13 @@ if redis.call('EXISTS', P .. 'run:' .. ARGV[3]) == 0 then return gone(ARGV[3]) e
 return {'ok', packed(ARGV[3])}
 """
 
+END = """
+local was = redis.call('HMGET', P .. 'run:' .. ARGV[3], 'state', 'seq')
+if not was[1] then return gone(ARGV[3]) end
+if LIVE[was[1]] then return {'ok', packed(ARGV[3])} end
+return {'ok', packed(ARGV[3]), records('log:' .. ARGV[3], was[2] - 1, 1)}
+"""
+
 RUNS = """
 local top, limit, workflow, state, tenant, tag, after = unpack(ARGV, 3, 9)
 local index, size, tests = P .. 'runs', redis.call('ZCARD', P .. 'runs'), {}
@@ -370,6 +377,7 @@ forget = Script(FORGET, flags="allow-oom")
 may_append = Script(MAY_APPEND, flags="no-writes")
 read = Script(RECORDS, READ, flags="no-writes")
 run = Script(RUN, flags="no-writes")
+end = Script(RECORDS, END, flags="no-writes")
 runs = Script(RUNS, flags="no-writes")
 next_due = Script(CLOCK, TURNS, NEXT_DUE, flags="no-writes")
 lanes = Script(LANES, flags="no-writes")
@@ -392,6 +400,7 @@ ALL = (
     may_append,
     read,
     run,
+    end,
     runs,
     next_due,
     lanes,

@@ -193,6 +193,10 @@ class SqliteTransport:
         row = self._engine.glance(ONE, (run_id,))
         return run_of(row) if row is not None else await self._engine.read(lambda db: get(db, run_id))
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        run = await self.run(run_id)
+        return run, (await self.read(run_id, run.seq - 1, 1))[0] if run.state.terminal else None
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)

@@ -103,6 +103,11 @@ class WrappedTransport:
             for claim in await self._inner.claim(*args, **kwargs)
         ]
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        """Look and unwrap."""
+        run, last = await self._inner.end(run_id)
+        return run, last and replace(last, body=await self._unwrap(run_id, last.body))
+
     async def cache_get(self, key: str) -> bytes | None:
         """Read and decode."""
         value = await self._inner.cache_get(key)

@@ -36,6 +36,8 @@ from ...transports import (
     Lease,
     Park,
     RunFilter,
+    RunNotFound,
+    RunPruned,
     RunState,
     Transport,
     Watch,
@@ -155,6 +157,25 @@ class TransportSuite(AppendRules, LaneRules, LogRules, ReservoirRules):
             leases += [c.lease for c in await claim(other, 1)]
         assert [lease.fence for lease in leases] == [1, 2, 3, 4]
         assert len({lease.owner for lease in leases}) == 4
+
+    @pytest.mark.parametrize("state", [state for state in RunState if state.terminal])
+    async def test_an_end_is_the_row_and_the_last_record(
+        self, store: Transport, other: Transport, clock: Clock, state: RunState
+    ) -> None:
+        """While a run lives there is none."""
+        with pytest.raises(RunNotFound):
+            await store.end("r")
+        await create(store, "r")
+        assert await store.end("r") == (await store.run("r"), None)
+        (got,) = await claim(store, 1)
+        assert await store.end("r") == (got.run, None)
+        await store.append(got.lease, [Entry("k", b"1"), Entry("run.end", b"2")], Finish(state))
+        assert await other.end("r") == (await store.run("r"), (await store.read("r"))[-1])
+        await create(store, "newer")
+        clock.advance(1)
+        await store.prune(clock(), limit=1)
+        with pytest.raises(RunPruned):
+            await other.end("r")
 
     async def test_racing_claims_have_one_winner_for_each_run(
         self, store: Transport, other: Transport, clock: Clock
