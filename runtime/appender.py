@@ -1,9 +1,9 @@
-"""A worker's appender: what all of its runs have to append, in one call of the store for each turn of the loop.
+"""A worker's appender: what all of its runs have to append, in one call of the store at a time.
 
 Why: a call of the store, a thread woken, a transaction, a round trip: each costs more than the records that it carries,
 and two hundred runs that go a step further at the same time need one of each and not two hundred. Writers say that they
-have something (`offer`); whichever of the `APPENDERS` is free takes what all of them have by then, while the call of
-another is still on its way.
+have something (`offer`), and what all of them have by the end of one call is the next one. A second call beside it
+would be made up too early, and then wait in the store's line for the first.
 
 Laws kept here: 2 (a run has one append on its way at most), 9 (one that is refused concerns its own writer alone).
 """
@@ -15,14 +15,6 @@ from typing import Any, Protocol
 
 from ..actors import Mailbox
 from ..transports import Append, Transport
-
-APPENDERS = 2
-"""Calls on their way at once: one gathers while another is committed."""
-
-SETTLED = 100
-"""Writers that hear in one turn of the loop what became of their appends. What the first of them append next is on its
-way while the others hear of theirs: otherwise all of a worker's runs would go in step, and the store and they would
-wait for each other."""
 
 START_S = 0.005
 """How long a start may wait for company, seconds."""
@@ -45,7 +37,7 @@ class Writer(Protocol):
 
 
 class Appender:
-    """What a worker's writers share. `run` is an actor, of which there are several.
+    """What a worker's writers share. `run` is its actor.
 
     Args:
         transport: where it is all appended.
@@ -55,13 +47,13 @@ class Appender:
         self._transport = transport
         self._offered: list[Writer] = []
         self._soon: list[Writer] = []
-        self._bells: list[asyncio.Future[None]] = []
+        self._bell: asyncio.Future[None] | None = None
 
     def offer(self, writer: Writer) -> None:
         """Append what it has, now."""
-        if not self._offered and self._bells:
-            self._bells.pop().set_result(None)
         self._offered.append(writer)
+        if self._bell is not None and not self._bell.done():
+            self._bell.set_result(None)
 
     def soon(self, writer: Writer) -> None:
         """Flush it within `START_S`: one timer for all of them."""
@@ -97,16 +89,12 @@ class Appender:
             for writer in writers:
                 writer.settle(error)
             return
-        for count, (writer, refusal) in enumerate(zip(writers, refusals, strict=True), 1):
+        for writer, refusal in zip(writers, refusals, strict=True):
             writer.settle(refusal)
-            if not count % SETTLED:
-                await asyncio.sleep(0)
 
     async def _sleep(self) -> None:
-        bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._bells.append(bell)
+        self._bell = asyncio.get_running_loop().create_future()
         try:
-            await bell
+            await self._bell
         finally:
-            if bell in self._bells:
-                self._bells.remove(bell)
+            self._bell = None

@@ -214,11 +214,12 @@ class LiveRun:
             self._park_timer = None
 
     async def _load(self) -> None:
-        after = 0
+        after, page = 0, self.claim.records
         while after < self.claim.run.seq:
-            for stored in await self._transport.read(self.run_id, after):
+            for stored in page or await self._transport.read(self.run_id, after):
                 self.journal.apply(decode(stored))
                 after = stored.seq
+            page = ()
         self.writer.seen = self.journal.control_seq
         self._loaded = True
 

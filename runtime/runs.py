@@ -221,11 +221,14 @@ class Runs:
         Raises:
             RunNotFound: no such run.
         """
-        return await self.view_of(await self.transport.run(run_id))
+        return await self._view(*await self.transport.end(run_id))
 
     async def view_of(self, run: Run) -> RunView:
         """The same of a run whose row is known."""
-        run_id = run.run_id
+        last = (await self.transport.read(run.run_id, run.seq - 1, 1))[0] if run.state.terminal else None
+        return await self._view(run, last)
+
+    async def _view(self, run: Run, end: Stored | None) -> RunView:
         first = await self.queued(run)
         view = RunView(
             run=run,
@@ -234,9 +237,9 @@ class Runs:
             timeout_s=first.timeout_s,
             trace_id=first.trace_id,
         )
-        if not run.state.terminal:
+        if end is None:
             return view
-        last = decode((await self.transport.read(run_id, run.seq - 1, 1))[0]).record
+        last = decode(end).record
         match last:
             case records.RunCompleted():
                 return msgspec.structs.replace(view, result=last.result)
@@ -333,9 +336,9 @@ class Runs:
 
     async def _ended(self, run_id: str) -> RunView:
         async with self.transport.watch(end_topic(run_id)) as watch:
-            while not (run := await self.transport.run(run_id)).state.terminal:
+            while (end := await self.transport.end(run_id))[1] is None:
                 await watch.wait(POLL_S)
-        return await self.view_of(run)
+        return await self._view(*end)
 
     async def result(self, run_id: str, timeout_s: float | None = None) -> bytes:
         """The run's result as JSON, once it has one.

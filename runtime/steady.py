@@ -21,7 +21,7 @@ PAUSE_S = 0.25
 """Between two tries, seconds."""
 
 AGAIN = frozenset(
-    {"now", "may_append", "run", "read", "create", "post", "cache_get", "cache_put", "blob_get", "blob_put"}
+    {"now", "may_append", "run", "end", "read", "create", "post", "cache_get", "cache_put", "blob_get", "blob_put"}
 )
 """Calls that come to the same when made twice: creations have keys here, and what is posted counts once."""
 

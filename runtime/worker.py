@@ -6,7 +6,7 @@ The tree, and the reason for each strategy:
     ├─ router         permanent                 shared by all runs; holds the connections to the providers
     ├─ limits         permanent                 draws on what all workers share of the providers' limits
     ├─ telemetry      permanent                 sends the spans of ended runs, if any are sent; outlives the runs
-    ├─ appenders      one_for_one, 3 in 30 s    append for all runs; outlive them, to bring their last words
+    ├─ appender       permanent                 appends for all runs; outlives them, to bring their last words
     ├─ components     one_for_one, 10 in 60 s   one component's broken resource does not concern the others
     │  └─ <name>      one_for_one, 5 in 10 s    a component's pool of actors
     ├─ runs           one_for_one, dynamic      runs are temporary: the log restarts them, not the supervisor
@@ -54,7 +54,7 @@ from ..actors import (
     supervise,
 )
 from ..transports import READY, Claim, StoreUnavailable, Terms, Transport, WorkerInfo
-from .appender import APPENDERS, Appender
+from .appender import Appender
 from .calls import routed, surround
 from .components import Components
 from .definitions import Workflow
@@ -376,11 +376,6 @@ class Worker:
             await self._limits.run()
 
         sharing = [ChildSpec(name="limits", start=share, shutdown=0)] if self._limits is not None else []
-        appenders = [
-            ChildSpec(name=str(n), start=self._appender.run, restart=Restart.TRANSIENT, shutdown=0)
-            for n in range(1, APPENDERS + 1)
-        ]
-        appends = SupervisorSpec(name="appenders", intensity=3, period=30.0, children=tuple(appenders))
         upkeep = upkept(self._transport, self._workflows, self._settings.retention, self._show)
         exporting = [ChildSpec(name="telemetry", start=export, shutdown=0)] if self._exporter is not None else []
         return SupervisorSpec(
@@ -391,7 +386,7 @@ class Worker:
                 ChildSpec(name="router", start=lambda: RouterHost(self._router)),
                 *sharing,
                 *exporting,
-                appends,
+                ChildSpec(name="appender", start=self._appender.run, shutdown=0),
                 dynamic("components"),
                 dynamic("runs"),
                 ChildSpec(name="ears", start=lambda: self._ears),

@@ -169,6 +169,14 @@ class Transport(Protocol):
         """
         ...
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        """A run's row and, once it has ended, the last record of its log: how.
+
+        Raises:
+            RunNotFound: no such run.
+        """
+        ...
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         """Runs that match, newest first, a page at a time (limit 1 to 1000).
 

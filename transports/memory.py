@@ -32,6 +32,7 @@ from .reservoirs import Reservoir, draw
 from .transitions import appended, claimed, posted, queued
 from .turns import Bucket, Gate, Turns, full_bucket, gate_of
 from .values import (
+    SHORT,
     Append,
     Claim,
     Draw,
@@ -167,6 +168,10 @@ class MemoryTransport:
     async def run(self, run_id: str) -> Run:
         return self._get(run_id)
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        run = self._get(run_id)
+        return run, self._logs[run_id][-1] if run.state.terminal else None
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)
@@ -196,7 +201,8 @@ class MemoryTransport:
             pin = build if terms[run.workflow].pinned else ""
             changed = claimed(run, owner, now, lease_s, pin)
             self._runs[run.run_id] = changed
-            claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed))
+            records = self._logs[run.run_id][:] if run.seq <= SHORT else ()
+            claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=changed.fence), changed, records))
         self._buckets |= turns.buckets
         return claims
 

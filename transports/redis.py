@@ -57,6 +57,7 @@ from .redis_schema import VERSION
 from .redis_scripts import Script
 from .redis_server import UNREACHED, Elsewhere, Server, check, durability, hang_up, passing, read_info
 from .redis_url import parse_url
+from .transitions import queued
 from .values import (
     Append,
     Claim,
@@ -148,8 +149,8 @@ class RedisTransport:
             *_flat(new.entries),
         )
         match answer:
-            case [b"ok", row]:
-                return decode_run(row), True
+            case [b"ok", created]:
+                return queued(new, float(created)), True
             case [b"known", row]:
                 return decode_run(row), False
             case [b"conflict", run_id]:
@@ -218,6 +219,15 @@ class RedisTransport:
                 return decode_run(row)
         raise _gone(answer, run_id)
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        answer = await self._ask(scripts.end, _text(run_id))
+        match answer:
+            case [b"ok", row]:
+                return decode_run(row), None
+            case [b"ok", row, heads, bodies]:
+                return decode_run(row), decode_records(heads, bodies)[0]
+        raise _gone(answer, run_id)
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and cursor.isascii() and len(cursor) < 16):
             raise InvalidCursor(cursor)
@@ -248,9 +258,11 @@ class RedisTransport:
             nonce,
         )
         claims = []
-        for run in map(decode_run, rest[0] if answer == b"ok" else ()):
+        for row, heads, bodies in rest[0] if answer == b"ok" else ():
+            run = decode_run(row)
             assert run.owner is not None
-            claims.append(Claim(Lease(run_id=run.run_id, owner=run.owner, fence=run.fence), run))
+            records = decode_records(heads, bodies) if heads else ()
+            claims.append(Claim(Lease(run_id=run.run_id, owner=run.owner, fence=run.fence), run, records))
         return claims
 
     async def renew(self, leases: Sequence[Lease], *, lease_s: float) -> Mapping[str, int]:

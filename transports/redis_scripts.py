@@ -35,11 +35,6 @@ from .redis_turns import CLAIM, LANES, NEXT_DUE, TURNS, UNPIN
 
 PRELUDE = """
 local P, again = KEYS[1], string.sub(ARGV[2], 1, 1) == '1'
-local now = ARGV[1]
-if now == '' then
-  local t = redis.call('TIME')
-  now = string.format('%d.%06d', t[1], t[2])
-end
 local function text(n) return string.format('%.17g', n) end
 local function hint(topic) redis.call('SPUBLISH', P .. 'hint:' .. topic, '') end
 local function packed(id)
@@ -53,6 +48,14 @@ local function fields(lane)
   return {string.match(lane, '^([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)\\n([^\\n]*)$')}
 end
 local LIVE = {queued = true, running = true, waiting = true}
+"""
+
+CLOCK = """
+local now = ARGV[1]
+if now == '' then
+  local t = redis.call('TIME')
+  now = string.format('%d.%06d', t[1], t[2])
+end
 """
 
 CHANGE = """
@@ -95,7 +98,7 @@ CREATE = """
 local id, lane, due, has_key, key, digest, fixed, nonce, workflow, tenant = unpack(ARGV, 3, 12)
 local tags = tonumber(ARGV[13])
 local row = P .. 'run:' .. id
-if again and redis.call('HGET', row, 'born') == nonce then return {'ok', packed(id)} end
+if again and redis.call('HGET', row, 'born') == nonce then return {'ok', redis.call('HGET', row, 'created')} end
 if has_key == '1' then
   local known = redis.call('HGET', P .. 'keys', key)
   if known then
@@ -126,7 +129,7 @@ for n = 14, 13 + tags do redis.call('ZADD', P .. 'by:tag:' .. ARGV[n], number, i
 settle()
 hint('ready')
 hint('log:' .. id)
-return {'ok', packed(id)}
+return {'ok', now}
 """
 
 APPEND = """
@@ -209,30 +212,41 @@ hint('control:' .. id)
 return {'ok', packed(id)}
 """
 
-READ = """
-local id, at, left, control = ARGV[3], ARGV[4] .. '-0', tonumber(ARGV[5]), ARGV[6] == '1'
-if redis.call('EXISTS', P .. 'run:' .. id) == 0 then return gone(id) end
-local heads, bodies, weight = {}, {}, 0
-local stream = P .. (control and 'control:' or 'log:') .. id
-while left > 0 and weight < 4194304 do
-  local chunk = math.min(left, 100)
-  local found = redis.call('XRANGE', stream, '(' .. at, '+', 'COUNT', chunk)
-  for _, entry in ipairs(found) do
-    local got = entry[2]
-    at = entry[1]
-    heads[#heads + 1] = {tonumber(string.sub(at, 1, -3)), tonumber(got[2]), got[4], #got[6]}
-    bodies[#bodies + 1] = got[6]
-    weight = weight + #got[6]
+RECORDS = """
+local function records(stream, after, left)
+  local at, heads, bodies, weight = after .. '-0', {}, {}, 0
+  while left > 0 and weight < 4194304 do
+    local chunk = math.min(left, 100)
+    local found = redis.call('XRANGE', P .. stream, '(' .. at, '+', 'COUNT', chunk)
+    for _, entry in ipairs(found) do
+      local got = entry[2]
+      at = entry[1]
+      heads[#heads + 1] = {tonumber(string.sub(at, 1, -3)), tonumber(got[2]), got[4], #got[6]}
+      bodies[#bodies + 1] = got[6]
+      weight = weight + #got[6]
+    end
+    if #found < chunk then break end
+    left = left - chunk
   end
-  if #found < chunk then break end
-  left = left - chunk
+  return cmsgpack.pack(heads), table.concat(bodies)
 end
-return {'ok', cmsgpack.pack(heads), table.concat(bodies)}
+"""
+
+READ = """
+if redis.call('EXISTS', P .. 'run:' .. ARGV[3]) == 0 then return gone(ARGV[3]) end
+return {'ok', records((ARGV[6] == '1' and 'control:' or 'log:') .. ARGV[3], ARGV[4], tonumber(ARGV[5]))}
 """
 
 RUN = """
 if redis.call('EXISTS', P .. 'run:' .. ARGV[3]) == 0 then return gone(ARGV[3]) end
 return {'ok', packed(ARGV[3])}
+"""
+
+END = """
+local was = redis.call('HMGET', P .. 'run:' .. ARGV[3], 'state', 'seq')
+if not was[1] then return gone(ARGV[3]) end
+if LIVE[was[1]] then return {'ok', packed(ARGV[3])} end
+return {'ok', packed(ARGV[3]), records('log:' .. ARGV[3], was[2] - 1, 1)}
 """
 
 RUNS = """
@@ -343,7 +357,7 @@ class Script:
 
     def __init__(self, *parts: str, flags: str = "") -> None:
         self.writes: Final = flags != "no-writes"
-        head = f"#!lua{f' flags={flags}' if flags else ''}\n{PRELUDE}{SESSION if self.writes else ''}"
+        head = f"#!lua{f' flags={flags}' if flags else ''}\n{PRELUDE}{CLOCK + SESSION if self.writes else ''}"
         self.text: Final = (head + "".join(parts)).encode()
         self.sha: Final = hashlib.sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
@@ -353,7 +367,7 @@ migrate = Script(CHANGE, migrating(MIGRATIONS))
 create = Script(CHANGE, f"local SCHEMA = '{VERSION}'", CREATE)
 append = Script(CHANGE, APPEND)
 post = Script(CHANGE, POST)
-claim = Script(CHANGE, TURNS, CLAIM)
+claim = Script(CHANGE, RECORDS, TURNS, CLAIM)
 renew = Script(CHANGE, RENEW)
 unpin = Script(CHANGE, UNPIN)
 prune = Script(PRUNE, flags="allow-oom")
@@ -361,13 +375,14 @@ draw = Script(DRAW)
 beat = Script(BEAT)
 forget = Script(FORGET, flags="allow-oom")
 may_append = Script(MAY_APPEND, flags="no-writes")
-read = Script(READ, flags="no-writes")
+read = Script(RECORDS, READ, flags="no-writes")
 run = Script(RUN, flags="no-writes")
+end = Script(RECORDS, END, flags="no-writes")
 runs = Script(RUNS, flags="no-writes")
-next_due = Script(TURNS, NEXT_DUE, flags="no-writes")
+next_due = Script(CLOCK, TURNS, NEXT_DUE, flags="no-writes")
 lanes = Script(LANES, flags="no-writes")
-workers = Script(WORKERS, flags="no-writes")
-now = Script(NOW, flags="no-writes")
+workers = Script(CLOCK, WORKERS, flags="no-writes")
+now = Script(CLOCK, NOW, flags="no-writes")
 
 ALL = (
     look,
@@ -385,6 +400,7 @@ ALL = (
     may_append,
     read,
     run,
+    end,
     runs,
     next_due,
     lanes,

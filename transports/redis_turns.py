@@ -2,7 +2,8 @@
 
 Why: workers on many hosts claim at once, so the choice and the lease must be one act. The transports' suite holds this
 telling against the other one. A claim looks at the lanes that have due runs, not at all that there are; how many runs
-are at work is counted only where turns or limits depend on it.
+are at work is counted only where turns or limits depend on it. Short logs come along with what is claimed: a run that
+begins need not be read.
 
 A lane's name is its five parts, parted by line ends.
 """
@@ -57,14 +58,23 @@ end
 """
 
 CLAIM = """
+local SHORT, LIGHT = 4, 65536
 local limit, lease_s, owner, nonce = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
-local claims = {}
+local claims, weight = {}, 0
+local function claimed(id)
+  local heads, bodies = '', ''
+  if weight < LIGHT and tonumber(redis.call('HGET', P .. 'run:' .. id, 'seq')) <= SHORT then
+    heads, bodies = records('log:' .. id, '0', SHORT)
+    weight = weight + #bodies
+  end
+  claims[#claims + 1] = {packed(id), heads, bodies}
+end
 if again then
   local known = redis.call('SMEMBERS', P .. 'claim:' .. nonce)
   table.sort(known, function(a, b) return tonumber(string.match(a, '^%d+')) < tonumber(string.match(b, '^%d+')) end)
   for _, one in ipairs(known) do
     local n, id = string.match(one, '^(%d+) (.*)$')
-    if redis.call('HGET', P .. 'run:' .. id, 'owner') == owner .. n then claims[#claims + 1] = packed(id) end
+    if redis.call('HGET', P .. 'run:' .. id, 'owner') == owner .. n then claimed(id) end
   end
   if #known > 0 then return {'ok', claims} end
 end
@@ -154,7 +164,7 @@ for n, one in ipairs(taken) do
   end
   stand(name, one.id, due)
   become(one.id, name, redis.call('HGET', row, 'number'), one.state, 'running')
-  claims[n] = packed(one.id)
+  claimed(one.id)
 end
 settle()
 if #taken > 0 then redis.call('EXPIRE', P .. 'claim:' .. nonce, 300) end

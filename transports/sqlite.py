@@ -34,6 +34,7 @@ from .reservoirs import draw
 from .sqlite_appends import WORDS, Glances, append_all
 from .sqlite_engine import Engine, Statistics
 from .sqlite_rows import (
+    END,
     LIVE,
     ONE,
     RECORD,
@@ -41,6 +42,7 @@ from .sqlite_rows import (
     Known,
     decode_lane,
     encode_lane,
+    ended,
     get,
     insert,
     insert_runs,
@@ -49,6 +51,7 @@ from .sqlite_rows import (
     post,
     rows_of,
     run_of,
+    short_logs,
     values_of,
 )
 from .sqlite_turns import heads, keep_buckets, keep_reservoir, lanes_due, reservoir_of, soonest, turns_of
@@ -193,6 +196,10 @@ class SqliteTransport:
         row = self._engine.glance(ONE, (run_id,))
         return run_of(row) if row is not None else await self._engine.read(lambda db: get(db, run_id))
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        row = self._engine.glance(END, (run_id,)) or await self._engine.read(lambda db: ended(db, run_id))
+        return run_of(row[:-4]), Stored(*row[-4:]) if row[-1] is not None else None
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         if cursor is not None and not (cursor.isdecimal() and len(cursor) < 19):
             raise InvalidCursor(cursor)
@@ -230,13 +237,16 @@ class SqliteTransport:
             turns = turns_of(db, terms, tuple(lines), now)
             claims: list[Claim] = []
             rows: list[Any] = []
-            for run in turns.take(lines, limit):
+            taken = turns.take(lines, limit)
+            known = short_logs(db, taken)
+            for run in taken:
                 owner = f"{worker}#{secrets.token_hex(8)}"
                 leased = claimed(run, owner, now, lease_s, build if terms[run.workflow].pinned else "")
                 rows += (run.run_id, owner, leased.fence, leased.due, now)
                 if leased.lane != run.lane:
                     move(db, leased)
-                claims.append(Claim(Lease(run_id=run.run_id, owner=owner, fence=leased.fence), leased))
+                lease = Lease(run_id=run.run_id, owner=owner, fence=leased.fence)
+                claims.append(Claim(lease, leased, known.get(run.run_id, ())))
             lend(db, rows)
             keep_buckets(db, turns)
             return claims

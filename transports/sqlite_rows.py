@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .errors import KeyConflict, RunNotFound, RunPruned
-from .values import Entry, Lane, NewRun, Run, RunState
+from .values import SHORT, Entry, Lane, NewRun, Run, RunState, Stored
 
 RUN = (
     "run_id, lane, workflow, tenant, state, seq, control_seq, created, updated, due, owner, fence, waiting_on, key,"
@@ -32,6 +32,21 @@ KNOWN_PRUNED = (
     "SELECT run_id, key, digest FROM pruned WHERE run_id IN (SELECT value FROM json_each(?))"
     " UNION SELECT run_id, key, digest FROM pruned WHERE key IN (SELECT value FROM json_each(?))"
 )
+
+END = (
+    f"SELECT {', '.join(f'runs.{column}' for column in RUN.split(', '))}, records.seq, ts, kind, body FROM runs"
+    " LEFT JOIN records ON runs.ended IS NOT NULL AND records.run_id = runs.run_id AND records.seq = runs.seq"
+    " WHERE runs.run_id = ?"
+)
+"""A run's row, and how it ended if it has."""
+
+LOGS = (
+    "SELECT run_id, seq, ts, kind, body FROM records WHERE run_id IN (SELECT value FROM json_each(?))"
+    " AND length(body) <= ? ORDER BY run_id, seq"
+)
+
+LIGHT = 16384
+"""What a record of a log that comes along with a claim may weigh, bytes."""
 
 RECORD = "SELECT seq, ts, kind, body FROM records WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT 1"
 
@@ -104,6 +119,27 @@ def get(db: sqlite3.Connection, run_id: str) -> Run:
         return run_of(row)
     known = db.execute("SELECT 1 FROM pruned WHERE run_id = ?", (run_id,)).fetchone()
     raise RunPruned(run_id) if known else RunNotFound(run_id)
+
+
+def ended(db: sqlite3.Connection, run_id: str) -> Sequence[Any]:
+    """Return the columns `END` of a run.
+
+    Raises:
+        RunNotFound, RunPruned: there is none.
+    """
+    row: Sequence[Any] | None = db.execute(END, (run_id,)).fetchone()
+    if row is None:
+        get(db, run_id)
+    assert row is not None
+    return row
+
+
+def short_logs(db: sqlite3.Connection, runs: Sequence[Run]) -> dict[str, list[Stored]]:
+    """Return the logs of those of these runs that have a short and light one."""
+    found: dict[str, list[Stored]] = {run.run_id: [] for run in runs if run.seq <= SHORT}
+    for run_id, *stored in db.execute(LOGS, (json.dumps(list(found)), LIGHT)).fetchall():
+        found[run_id].append(Stored(*stored))
+    return {run.run_id: log for run in runs if len(log := found.get(run.run_id, [])) == run.seq}
 
 
 class Known:

@@ -53,6 +53,11 @@ class TenantTransport:
         self._own.add(run_id)
         return run
 
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        """Return the row of a run of the tenant's, and how it ended."""
+        await self._check(run_id)
+        return await self._inner.end(run_id)
+
     async def runs(self, where: RunFilter, *, cursor: str | None = None, limit: int = 50) -> RunPage:
         """List runs of the tenant's; there are none of another one."""
         if where.tenant not in (None, self.tenant):

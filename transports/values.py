@@ -130,11 +130,19 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     fence: int
 
 
+SHORT = 4
+"""Records of a log that comes along with a claim, at most."""
+
+
 class Claim(msgspec.Struct, frozen=True):
-    """A claimed run: the lease, and the row as it stands now. `run.fence > 1` means it was claimed before."""
+    """A claimed run: the lease, and the row as it stands now. `run.fence > 1` means it was claimed before.
+
+    `records` is its log up to `run.seq` where the store had it at hand, as of a run that begins; else nothing.
+    """
 
     lease: Lease
     run: Run
+    records: Sequence[Stored] = ()
 
 
 class Finish(msgspec.Struct, frozen=True):

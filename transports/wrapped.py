@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from .contract import Transport, digest
 from .errors import TransportError
-from .values import Append, Entry, Lease, NewRun, Run, Stored, Transition
+from .values import Append, Claim, Entry, Lease, NewRun, Run, Stored, Transition
 
 ENCODED = b"\x01"
 BLOB = b"\x02"
@@ -92,9 +92,21 @@ class WrappedTransport:
     async def read(self, run_id: str, after: int = 0, limit: int = 1000, *, control: bool = False) -> list[Stored]:
         """Read and unwrap."""
         page = await self._inner.read(run_id, after, limit, control=control)
-        if not any(stored.body[:1] in (ENCODED, BLOB) for stored in page):
+        if not _is_wrapped(page):
             return page
         return [replace(stored, body=await self._unwrap(run_id, stored.body)) for stored in page]
+
+    async def claim(self, *args: Any, **kwargs: Any) -> list[Claim]:
+        """Claim; logs with something to unwrap are left to be read, so that what is amiss with one concerns its run."""
+        return [
+            replace(claim, records=()) if _is_wrapped(claim.records) else claim
+            for claim in await self._inner.claim(*args, **kwargs)
+        ]
+
+    async def end(self, run_id: str) -> tuple[Run, Stored | None]:
+        """Look and unwrap."""
+        run, last = await self._inner.end(run_id)
+        return run, last and replace(last, body=await self._unwrap(run_id, last.body))
 
     async def cache_get(self, key: str) -> bytes | None:
         """Read and decode."""
@@ -137,6 +149,10 @@ class WrappedTransport:
         if codec is None:
             raise CodecMissing(run_id, name.decode(), sorted(self._codecs))
         return codec.decode(data)
+
+
+def _is_wrapped(page: Sequence[Stored]) -> bool:
+    return any(stored.body[:1] in (ENCODED, BLOB) for stored in page)
 
 
 def wrapped(inner: Transport, codecs: Sequence[Codec] = (), *, blob_bytes: int | None = None) -> Transport:

@@ -30,11 +30,14 @@ from hypothesis.stateful import run_state_machine_as_test
 from ...transports import (
     READY,
     Claim,
+    Entry,
     Finish,
     HandOver,
     Lease,
     Park,
     RunFilter,
+    RunNotFound,
+    RunPruned,
     RunState,
     Transport,
     Watch,
@@ -129,6 +132,19 @@ class TransportSuite(AppendRules, LaneRules, LogRules, ReservoirRules):
         assert got.lease == Lease(run_id="r", owner=got.run.owner or "", fence=1)
         assert got.run == await store.run("r")
 
+    async def test_a_claim_brings_the_log_or_leaves_it_to_be_read(self, store: Transport, clock: Clock) -> None:
+        """All of it up to the row's seq, or nothing; what was posted before the claim is in it (law 2)."""
+        for run_id, posts, size in (("short", 0, 0), ("heavy", 2, 70_000), ("heavier", 1, 70_000), ("long", 100, 1)):
+            await create(store, run_id)
+            for n in range(posts):
+                await store.post(run_id, [Entry("signal", b"%d" % n * size)])
+        claims = await claim(store, 10)
+        assert len(claims) == 4
+        for got in claims:
+            log = await store.read(got.run.run_id)
+            assert log[-1].seq == got.run.seq
+            assert list(got.records) in ([], log)
+
     async def test_a_lost_workers_run_is_taken_over_when_its_lease_ends(
         self, store: Transport, other: Transport, clock: Clock
     ) -> None:
@@ -141,6 +157,25 @@ class TransportSuite(AppendRules, LaneRules, LogRules, ReservoirRules):
             leases += [c.lease for c in await claim(other, 1)]
         assert [lease.fence for lease in leases] == [1, 2, 3, 4]
         assert len({lease.owner for lease in leases}) == 4
+
+    @pytest.mark.parametrize("state", [state for state in RunState if state.terminal])
+    async def test_an_end_is_the_row_and_the_last_record(
+        self, store: Transport, other: Transport, clock: Clock, state: RunState
+    ) -> None:
+        """While a run lives there is none."""
+        with pytest.raises(RunNotFound):
+            await store.end("r")
+        await create(store, "r")
+        assert await store.end("r") == (await store.run("r"), None)
+        (got,) = await claim(store, 1)
+        assert await store.end("r") == (got.run, None)
+        await store.append(got.lease, [Entry("k", b"1"), Entry("run.end", b"2")], Finish(state))
+        assert await other.end("r") == (await store.run("r"), (await store.read("r"))[-1])
+        await create(store, "newer")
+        clock.advance(1)
+        await store.prune(clock(), limit=1)
+        with pytest.raises(RunPruned):
+            await other.end("r")
 
     async def test_racing_claims_have_one_winner_for_each_run(
         self, store: Transport, other: Transport, clock: Clock

@@ -262,7 +262,7 @@ async def test_what_a_tenant_may_not_call_is_not_there() -> None:
         for name in ("claim", "append", "renew", "prune", "unpin", "workers", "beat", "forget_worker", "blob_get"):
             assert not hasattr(view, name)
         run, _ = await Runs(store, {"idle": idle}).start("idle", b"{}", tenant="other")
-        for call in (view.run, view.read, lambda run_id: view.post(run_id, [])):
+        for call in (view.run, view.end, view.read, lambda run_id: view.post(run_id, [])):
             with pytest.raises(RunNotFound):
                 await call(run.run_id)
         assert await view.lanes() == []

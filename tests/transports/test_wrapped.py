@@ -17,8 +17,10 @@ from greenroom.transports import (
     BlobNotFound,
     CodecMissing,
     Entry,
+    HandOver,
     Lane,
     NewRun,
+    Terms,
     Transport,
     open_transport,
     wrapped,
@@ -126,3 +128,14 @@ async def test_a_runtime_with_a_codec_keeps_texts_out_of_its_file(tmp_path: Path
     files = list(tmp_path.iterdir())  # noqa: ASYNC240 - a test
     assert files
     assert not any(b"xyzzy" in file.read_bytes() for file in files)
+
+
+async def test_a_claimed_log_with_wrapped_bodies_is_left_to_be_read() -> None:
+    async with open_transport("memory://") as store:
+        over = wrapped(store, [Zip()])
+        await over.create(new(b"body"))
+        (hidden,) = await over.claim("worker", {"w": Terms()}, limit=1, lease_s=10)
+        assert list(hidden.records) == []
+        await store.append(hidden.lease, [], HandOver())
+        (plain,) = await store.claim("worker", {"w": Terms()}, limit=1, lease_s=10)
+        assert plain.records[0].body.startswith(b"\x01zip\0")
