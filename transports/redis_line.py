@@ -31,11 +31,14 @@ from .redis_session import Session
 BATCH = 500
 """Calls in one batch at most."""
 
-BATCH_BYTES = 12 * 1024
+BATCH_BYTES = 6 * 1024
 """What a batch may weigh before it takes no more calls, bytes.
 
 A server that has read a batch answers all of it before it hears anybody else: an API beside a busy worker, too.
 """
+
+CROWD = 64
+"""Who ask in one script at most: the server does nothing else meanwhile."""
 
 TURNS = 4
 """Turns of the loop that a batch waits for company at most."""
@@ -326,7 +329,7 @@ class Line:
 
 
 class Question:
-    """A script that answers yes or no to each of all who ask until its call is sent: one call for a turn of the loop.
+    """A script that answers yes or no to each of all who ask until its call is sent: few calls for a turn of the loop.
 
     Args:
         line: how it gets there.
@@ -347,7 +350,7 @@ class Question:
             StoreUnavailable: the server cannot be reached.
         """
         call = self._call
-        if call is None or call.sent or call.future.done():
+        if call is None or call.sent or call.future.done() or len(self._askers) == CROWD:
             call = self._call = self._line.call(self._script, b"")
             askers: list[asyncio.Future[bool]] = []
             self._askers = askers

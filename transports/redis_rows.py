@@ -25,7 +25,7 @@ from .values import (
     Transition,
 )
 
-PORTION = 64
+PORTION = 24
 """Appends that one script makes at most: the server does nothing else meanwhile."""
 
 PORTION_BYTES = 1024 * 1024

@@ -22,7 +22,7 @@ from statistics import median
 
 from ..report import Row, Suite
 from ..runs.peers import Absent, note, redis
-from .calls import Answers, Probe, created
+from .calls import BUSY, FULL, Answers, Probe, created
 from .cores import Cores, cores, placed
 from .fanout import Author, Cost, authored, followed, tell
 from .processes import Server, api, peer, worker
@@ -40,7 +40,7 @@ CPU_ONE = "CPU per delivered event, 1,000 readers of one run"
 CPU = "CPU per delivered event, 10,000 readers of 10 runs"
 HELD, MEMORY, DRAIN = "readers held", "memory, 10,000 readers", "SIGTERM to exit, {:,} readers"
 REPLAY = "replay of 10,000 events"
-IDLE, SATURATED = "idle worker", "saturated worker"
+IDLE, TAKEN, SATURATED = "idle worker", "full worker", "saturated worker"
 ANSWERS, READS = "p99 of answers, {}", "p99 of reads, {}"
 SHARED = ", shared cores"
 
@@ -117,7 +117,7 @@ def _store(system: str, store: str) -> Iterator[Row]:
 
 
 def _answered(system: str, store: str, where: Cores | None) -> Iterator[Row]:
-    """How long answers take beside an idle worker and beside one that uses up its core."""
+    """How long answers take beside an idle worker, one with every place taken, and one that uses up its core."""
     shared = "" if where else SHARED
     note(f"{system}: {ANSWERS.format(SATURATED)}{shared}")
     with api(store) as server, worker(store) as working, ExitStack() as stack:
@@ -125,7 +125,7 @@ def _answered(system: str, store: str, where: Cores | None) -> Iterator[Row]:
         if where is not None:
             stack.enter_context(placed(where, api=server.process.pid, worker=working, store=store))
         pressed = asyncio.run(_pressed(server))
-    for how, answers in zip((IDLE, SATURATED), pressed, strict=True):
+    for how, answers in pressed.items():
         yield _row(ANSWERS.format(how) + shared, system, "ms", [answer.p99_ms for answer in answers])
         yield _row(READS.format(how) + shared, system, "ms", [answer.read_p99_ms for answer in answers])
 
@@ -173,15 +173,17 @@ async def _replays(server: Server, store: str) -> list[float]:
     return took[1:]
 
 
-async def _pressed(server: Server) -> tuple[list[Answers], list[Answers]]:
-    probe, idle, saturated = Probe(server.port), [], []
+async def _pressed(server: Server) -> dict[str, list[Answers]]:
+    probe = Probe(server.port)
+    pressed: dict[str, list[Answers]] = {IDLE: [], TAKEN: [], SATURATED: []}
     for _ in range(ROUNDS):
-        idle.append(await probe.ask(2.0))
-        await probe.saturate()
-        saturated.append(await probe.ask(2.0))
-        if not await probe.relieve():
-            note("the worker was through before it was measured: the figure is too good")
-    return idle, saturated
+        pressed[IDLE].append(await probe.ask(2.0))
+        for how, work in ((TAKEN, FULL), (SATURATED, BUSY)):
+            await probe.give(work)
+            pressed[how].append(await probe.ask(2.0))
+            if not await probe.relieve():
+                note("the worker was through before it was measured: the figure is too good")
+    return pressed
 
 
 def _peer(store: str, channel: str) -> Iterator[Row]:
@@ -267,6 +269,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, float]:
     for tail, system in (("", REDIS), ("_sqlite", SQLITE)):
         for name, asked in (("api_p99", ANSWERS), ("api_read_p99", READS)):
             for shared, how in (("", ""), ("_shared_cores", SHARED)):
-                busy, idle = asked.format(SATURATED) + how, asked.format(IDLE) + how
-                put(f"{name}_saturated/idle{tail}{shared}", busy, system, idle, system)
+                for worker_is, word in ((TAKEN, "full"), (SATURATED, "saturated")):
+                    busy, idle = asked.format(worker_is) + how, asked.format(IDLE) + how
+                    put(f"{name}_{word}/idle{tail}{shared}", busy, system, idle, system)
     return found

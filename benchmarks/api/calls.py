@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from itertools import count
 from typing import NamedTuple
@@ -14,7 +15,21 @@ WIDTH = 64
 """Connections that create runs at once."""
 
 START = b'{"input":{"topic":"tea"}}'
-BUSY_RUNS, BUSY_STEPS = 200, 2000
+
+
+class Work(NamedTuple):
+    """What the workers are given to do: more than they can in the seconds that follow."""
+
+    runs: int
+    steps: int
+    pause_s: float
+
+
+BUSY = Work(runs=200, steps=2000, pause_s=0.0)
+"""It uses up the worker's core: each of its places takes the next step at once."""
+
+FULL = Work(runs=600, steps=100, pause_s=0.2)
+"""It takes all of the worker's places, and as many runs again wait twice over; steps wait, as if for a provider."""
 
 
 async def created(port: int, path: str, seconds: float) -> float:
@@ -80,12 +95,12 @@ class Probe:
         calling.close()
         return Answers(at(sorted(reads + creates), 0.99) * 1e3, at(sorted(reads), 0.99) * 1e3)
 
-    async def saturate(self) -> None:
-        """Give the workers more to do than they can in the next seconds."""
+    async def give(self, work: Work) -> None:
+        """Give the workers something to do."""
         calling = await caller(self._port)
-        body = f'{{"input":{{"steps":{BUSY_STEPS}}},"tags":["busy"]}}'.encode()
-        for _ in range(BUSY_RUNS):
-            await calling.call(post("/v1/workflows/busy/runs", body))
+        asked = {"input": {"steps": work.steps, "pause_s": work.pause_s}, "tags": ["busy"]}
+        for _ in range(work.runs):
+            await calling.call(post("/v1/workflows/busy/runs", json.dumps(asked).encode()))
         calling.close()
 
     async def relieve(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+
 from greenroom import Runtime, component, workflow
 
 
@@ -12,15 +14,17 @@ async def told(topic: str) -> str:
 
 
 @component
-async def step(n: int) -> int:
-    """Do next to nothing, durably."""
+async def step(n: int, pause_s: float) -> int:
+    """Do nothing but wait, if anything, durably."""
+    if pause_s:
+        await anyio.sleep(pause_s)
     return n
 
 
 @workflow
-async def busy(steps: int) -> int:
+async def busy(steps: int, pause_s: float) -> int:
     """Many steps."""
-    return sum([await step(n) for n in range(steps)])
+    return sum([await step(n, pause_s) for n in range(steps)])
 
 
 runtime = Runtime(told, busy)

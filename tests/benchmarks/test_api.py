@@ -21,6 +21,7 @@ from benchmarks.api import (
     SATURATED,
     SHARED,
     SQLITE,
+    TAKEN,
     ratios,
 )
 from benchmarks.api.calls import created
@@ -129,6 +130,7 @@ def test_a_ratio_is_of_figures_that_are_there() -> None:
         Row(CREATED, ROWS, 1000.0, "runs/s"),
         Row(DRAIN.format(1000), SQLITE, 0.5, "s"),
         Row(ANSWERS.format(IDLE), REDIS, 2.0, "ms"),
+        Row(ANSWERS.format(TAKEN), REDIS, 2.5, "ms"),
         Row(ANSWERS.format(SATURATED), REDIS, 3.0, "ms"),
         Row(ANSWERS.format(IDLE) + SHARED, REDIS, 2.0, "ms"),
         Row(ANSWERS.format(SATURATED) + SHARED, REDIS, 8.0, "ms"),
@@ -138,6 +140,7 @@ def test_a_ratio_is_of_figures_that_are_there() -> None:
         "runs_created_per_s_sqlite": 1500.0,
         "runs_created_sqlite/starlette_row": 1.5,
         "sse_drain_s": 0.5,
+        "api_p99_full/idle": 1.25,
         "api_p99_saturated/idle": 1.5,
         "api_p99_saturated/idle_shared_cores": 4.0,
     }
