@@ -86,7 +86,8 @@ async def hold() -> str:
 async def stick() -> str:
     effect("stick")
     if not (FOLDER / "open").exists():
-        time.sleep(4 * LEASE_S)  # noqa: ASYNC251 - the fault
+        while not (FOLDER / "over").exists():
+            time.sleep(0.02)  # noqa: ASYNC251 - the fault
     return "through"
 
 

@@ -170,6 +170,7 @@ def test_a_worker_that_comes_back_after_its_lease_is_refused_stops_and_works_on(
     (tmp_path / "open").touch()
     heir = worker("heir")
     assert anyio.run(result, "first") == b'"through"'
+    (tmp_path / "over").touch()
     if fault == "stopped":
         zombie.send_signal(signal.SIGCONT)
     wait_until(lambda: "lease" in (tmp_path / "zombie.log").read_text(), "the zombie's notice")
