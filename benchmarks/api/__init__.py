@@ -180,6 +180,7 @@ async def _pressed(server: Server) -> dict[str, list[Answers]]:
         pressed[IDLE].append(await probe.ask(2.0))
         for how, work in ((TAKEN, FULL), (SATURATED, BUSY)):
             await probe.give(work)
+            await probe.ask(0.5)  # until all of it has begun
             pressed[how].append(await probe.ask(2.0))
             if not await probe.relieve():
                 note("the worker was through before it was measured: the figure is too good")

@@ -106,8 +106,10 @@ class Probe:
     async def relieve(self) -> bool:
         """Stop what the workers do; whether they still had something to do."""
         calling = await caller(self._port)
-        _, answer = await calling.call(post("/v1/runs/cancel?tag=busy&status=running", b'{"limit":1000}'))
-        busy = b'"done":0' not in answer
+        busy = False
+        for status in ("queued", "running"):
+            _, answer = await calling.call(post(f"/v1/runs/cancel?tag=busy&status={status}", b'{"limit":1000}'))
+            busy = b'"done":0' not in answer
         for status in ("queued", "running", "waiting"):
             left = get(f"/v1/runs?tag=busy&limit=1&status={status}")
             while b'"data":[]' not in (await calling.call(left))[1]:  # noqa: ASYNC110 - in another process
