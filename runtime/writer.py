@@ -49,9 +49,10 @@ class Write:
     """Append these records, make the transition with the last of them, and resolve `done` when it is durable.
 
     Once a run is interrupted (canceled), only what begins a lease (`first`) and what ends it (`to`) is still written.
+    `behind` is what else an end brings along: it is written whatever becomes of the end.
     """
 
-    __slots__ = ("done", "entries", "first", "to")
+    __slots__ = ("behind", "done", "entries", "first", "to")
 
     def __init__(
         self,
@@ -59,11 +60,13 @@ class Write:
         done: asyncio.Future[bool] | None = None,
         to: Transition | None = None,
         first: bool = False,
+        behind: Sequence[Record] = (),
     ) -> None:
         self.entries = entries
         self.done = done
         self.to = to
         self.first = first
+        self.behind = behind
 
     def answer(self, written: bool) -> None:
         """Tell who waits for it."""
@@ -107,10 +110,8 @@ class LogWriter(Actor[Exception]):
             raise message
         await self.read_control()
         refused, self._flying = self._flying, []
-        self._writes[:0] = [write for write in refused if write.to is None]
-        for write in refused:
-            if write.to is not None:
-                write.answer(False)
+        self._writes[:0] = refused
+        self._reconsider()
         self._offer()
 
     def note(self, *records: Record) -> None:
@@ -152,7 +153,8 @@ class LogWriter(Actor[Exception]):
         False if control records came in between: they have been read, so decide again how to end.
         """
         written = self._drain(records)
-        return await self._ask(_without_starts(written) if self.interrupted else written, to)
+        behind = written[: len(written) - len(records)]
+        return await self._ask(_without_starts(written) if self.interrupted else written, to, behind=behind)
 
     async def show(self, delta: OutputDelta) -> None:
         """Append a delta soon, merged with its neighbours; waits when too much text is waiting."""
@@ -177,6 +179,16 @@ class LogWriter(Actor[Exception]):
         if news:
             self.seen = news[-1].seq
             self._control(news)
+            self._reconsider()
+
+    def _reconsider(self) -> None:
+        """Have ends that were decided before the last look decided again; what they bring along waits for that."""
+        ends = [write for write in self._writes if write.to is not None]
+        if ends:
+            self._writes = [write for write in self._writes if write.to is None]
+            for write in ends:
+                self._behind[:0] = write.behind
+                write.answer(False)
 
     def take(self) -> Append | None:
         """Return what is to be appended next. Nothing follows a transition."""
@@ -219,10 +231,15 @@ class LogWriter(Actor[Exception]):
                 self._room = None
 
     def _ask(
-        self, records: Sequence[Record], to: Transition | None = None, *, first: bool = False
+        self,
+        records: Sequence[Record],
+        to: Transition | None = None,
+        *,
+        first: bool = False,
+        behind: Sequence[Record] = (),
     ) -> asyncio.Future[bool]:
         done: asyncio.Future[bool] = self._loop.create_future()
-        self._put(Write(list(map(encode, records)), done, to, first))
+        self._put(Write(list(map(encode, records)), done, to, first, behind))
         return done
 
     def _put(self, write: Write) -> None:
