@@ -172,8 +172,7 @@ class LiveRun:
         self._listens = True
         async with self._transport.watch(control_topic(self.run_id)) as hints:
             while True:
-                if (await self._transport.run(self.run_id)).control_seq > self.writer.seen:
-                    await self.writer.read_control()
+                await self.poke((await self._transport.run(self.run_id)).control_seq)
                 await hints.wait(LOOK_S)
 
     async def poke(self, control_seq: int) -> None:

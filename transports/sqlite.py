@@ -136,10 +136,9 @@ class SqliteTransport:
         self, lease: Lease, entries: Sequence[Entry], to: Transition | None = None, *, seen: int | None = None
     ) -> Run:
         def work(db: sqlite3.Connection) -> Run:
-            (refusal,) = append_all(db, [Append(lease, entries, to, seen)], self._clock())
+            (refusal,) = self._made(db, [Append(lease, entries, to, seen)])
             if refusal is not None:
                 raise refusal
-            self._touch([Append(lease, entries, to, seen)])
             return get(db, lease.run_id)
 
         return await self._engine.write(work)
@@ -150,15 +149,18 @@ class SqliteTransport:
     def _append(
         self, db: sqlite3.Connection, several: Sequence[Sequence[Append]]
     ) -> list[list[TransportError | None] | TransportError]:
-        appends = [append for some in several for append in some]
-        refused = iter(append_all(db, appends, self._clock()))
-        self._touch(appends)
+        refused = iter(self._made(db, [append for some in several for append in some]))
         return [list(itertools.islice(refused, len(some))) for some in several]
 
-    def _touch(self, appends: Sequence[Append]) -> None:
-        self._engine.touch(*[log_topic(append.lease.run_id) for append in appends])
-        if ends := [end_topic(append.lease.run_id) for append in appends if append.to is not None]:
-            self._engine.touch(READY, *ends)
+    def _made(self, db: sqlite3.Connection, appends: Sequence[Append]) -> list[TransportError | None]:
+        """Make appends and have who waits for them hear of it; return why those are refused that are."""
+        refused = append_all(db, appends, self._clock())
+        for append, refusal in zip(appends, refused, strict=True):
+            if refusal is None:
+                self._engine.touch(log_topic(append.lease.run_id))
+                if append.to is not None:
+                    self._engine.touch(READY, end_topic(append.lease.run_id))
+        return refused
 
     async def post(self, run_id: str, entries: Sequence[Entry]) -> Run:
         def work(db: sqlite3.Connection) -> Run:

@@ -93,7 +93,7 @@ def _values(appends: Sequence[Append], now: float) -> tuple[str, int, list[Any]]
             values += (*about, entry.kind, entry.body, *stays)
         if to is not None:
             last = (append.entries[-1].kind, append.entries[-1].body) if append.entries else (None, None)
-            state, due, waiting_on = left(to, 0, now)
+            state, due, waiting_on = left(to, 0, now)  # whether it is due at once is up to the trigger
             known = to.seen if isinstance(to, Park) else None
             values += (*about, *last, state.value, due, known, waiting_on, now if state.terminal else None)
     return (LEAVE, 12, values) if some_leave else (STAY, 7, values)

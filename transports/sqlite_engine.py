@@ -204,7 +204,7 @@ class Engine:
             work: is given all items. Returns for each what comes of it, or why it is refused.
             item: what it is done for.
             alone: whether the work may be tried without a transaction, where nothing else waits. It is then one
-                statement, or raises sqlite3.Error, has written nothing, and is done again in a transaction.
+                statement, or raises, has written nothing, and is done again in a transaction.
 
         Raises:
             StoreUnavailable: it could not be committed.
@@ -309,7 +309,7 @@ class Engine:
         self._touched = []
         try:
             answers = list(self._attempt(first.work, operations))
-        except sqlite3.Error:
+        except Exception:  # whatever it is, it comes again in a transaction, where it is told to whom it concerns
             return False
         self._committed(answers)
         return True

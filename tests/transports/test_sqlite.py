@@ -390,6 +390,18 @@ async def test_the_appends_of_many_runs_are_one_statement(store: SqliteTransport
     assert [run.seq for run in (await store.runs(RunFilter(state=RunState.COMPLETED))).runs] == [2]
 
 
+async def test_an_append_that_breaks_leaves_the_store_and_its_neighbours_alone(store: SqliteTransport) -> None:
+    """As by what no text can be: it is the caller's error, and the writing thread outlives it."""
+    lease = await leased(store, "r")
+    broken = Append(Lease(run_id="\ud800", owner="worker", fence=1), [entry()], None, 0)
+    told = await asyncio.gather(
+        store.append_all([broken]), store.append_all([Append(lease, [entry()], None, 0)]), return_exceptions=True
+    )
+    assert isinstance(told[0], UnicodeEncodeError)
+    assert told[1] == [None]
+    assert (await store.append(lease, [entry()])).seq == 3
+
+
 @pytest.mark.parametrize("many", [MOST - 1, MOST + 1, 2 * MOST + 3])
 async def test_appends_of_more_rows_than_one_statement_takes_are_whole(store: SqliteTransport, many: int) -> None:
     leases = [await leased(store, f"r{n}") for n in range(3)]
