@@ -84,6 +84,7 @@ class _Run:
         self.spans = [self.root]
         self._open: dict[str, Span] = {}
         self._attempts: dict[str, int] = {}
+        self._scopes: dict[str, str] = {}
         self._waits: set[str] = set()
         self._calls: dict[tuple[str, int], int] = {}
         self._gave_up = True
@@ -114,7 +115,8 @@ class _Run:
                 self._close(record.step, ts, "failed", record.error)
             case records.StepCompleted() as record:
                 if (span := self._close(record.step, ts, "completed")) is not None:
-                    span.started = min(span.started, ts - record.seconds)  # its start may have been written with it
+                    span.started = min(span.started, ts - record.seconds)
+                    self._enclose(self._scopes[record.step], span.started)
                     span.attributes[names.SOURCE] = record.source
                     self._text(span, names.STEP_RESULT, record.result)
             case records.LLMCall() as record:
@@ -148,6 +150,7 @@ class _Run:
     def _start(self, record: records.StepStarted, ts: float) -> None:
         run_id, before = self.queued.run_id, self._attempts.get(record.step)
         self._attempts[record.step] = record.attempt
+        self._scopes[record.step] = record.scope
         outer = self._attempts.get(record.scope, 1)
         span = Span(
             id=span_id(run_id, record.step, record.attempt),
@@ -169,6 +172,12 @@ class _Run:
             span.attributes[names.WAITS_FOR] = record.waits_for
         self._open[record.step] = span
         self.spans.append(span)
+
+    def _enclose(self, step: str, began: float) -> None:
+        """Have a step, and what is around it, begin no later than what happened in it: starts are written behind."""
+        while (span := self._open.get(step)) is not None and began < span.started:
+            span.started = began
+            step = self._scopes[step]
 
     def _close(self, step: str, ts: float, outcome: str, error: Failure | None = None) -> Span | None:
         span = self._open.pop(step, None)
@@ -221,6 +230,8 @@ class _Run:
             said = call.attempts[-1].error if call.attempts else ""
             self._fail(span, Failure(type=error_type(call), message=said))
         self.spans.append(span)
+        if call.attempt == self._attempts.get(call.step):
+            self._enclose(call.step, span.started)
 
     def _end(self, status: str, ts: float, error: Failure | None = None) -> None:
         for step in list(self._open):

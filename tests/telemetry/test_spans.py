@@ -136,6 +136,17 @@ def test_calls_of_one_attempt_are_told_apart_and_named_by_the_conventions() -> N
     assert embedded.name == "embeddings fast"
 
 
+def test_a_step_begins_no_later_than_what_happened_in_it() -> None:
+    """A start is written behind, with what follows it; its record may be younger than what it tells the start of."""
+    inner = r.StepStarted(step="inner", name="inner", attempt=1, scope=START.step)
+    asked = call(step="inner", seconds=0.5)
+    log = [queued(), LEASE, START, inner, asked, r.StepCompleted(step="inner", attempt=1, result=r.NULL), DONE]
+    times = [1.0, 2.0, 9.0, 9.0, 9.2, 9.9, 10.0]
+    spans = checked(fold_spans(Event(n, ts, record) for n, (ts, record) in enumerate(zip(times, log, strict=True), 1)))
+    _, outer, within, called = spans.spans
+    assert (outer.started, within.started, called.started) == (8.7, 8.7, 8.7)
+
+
 def test_texts_stay_here_unless_content_is_captured() -> None:
     error = r.Failure(type="ValueError", message="plum")
     log = at(queued(), LEASE, START, r.StepFailed(step="s", attempt=1, error=error), r.RunFailed(error=error))
